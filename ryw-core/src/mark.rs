@@ -1,0 +1,292 @@
+//! What a session must be able to see.
+
+use smallvec::SmallVec;
+
+use crate::{Epoch, Lineage, Position, Relation, wire::MAX_POSITIONS};
+
+/// One fact about what must be visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mark {
+    /// Everything up to this position must be visible.
+    At(Position),
+    /// A write may still be on its way: it was attempted, and nobody knows yet whether it commits.
+    Pending,
+    /// Something was written or may have been forgotten, nobody knows where.
+    Unknown,
+    /// Something that had been acknowledged did not survive a failover.
+    Lost(Lost),
+}
+
+/// An acknowledged write that did not survive a failover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lost {
+    /// The epoch that is current now.
+    pub epoch: Epoch,
+    /// The epoch that the write had been made in.
+    pub was: Epoch,
+}
+
+/// Everything a session must be able to see: a join-semilattice of [`Mark`]s.
+///
+/// [`join`](Self::join) is commutative, associative and idempotent, and never loses a requirement, so marks may
+/// arrive late, twice, or in any order. Per cluster and epoch the largest position is kept: positions of different
+/// epochs are not merged into one, because the larger number may belong to a history that does not contain the
+/// smaller one.
+///
+/// At most [`wire::MAX_POSITIONS`](MAX_POSITIONS) positions are kept; more make the marks *unknown* as well, so that
+/// what was left out is still covered.
+///
+/// ```
+/// use ryw_core::{ClusterId, Epoch, Mark, Marks, Position};
+/// let at = |offset| Position::new(ClusterId::new(1), Epoch::new(1), offset);
+///
+/// let mut marks = Marks::at(at(10));
+/// marks.join(&Marks::at(at(7)));
+/// assert_eq!(marks.positions(), [at(10)]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Marks {
+    /// Sorted by cluster and epoch, one each.
+    positions: SmallVec<[Position; 1]>,
+    pending: bool,
+    unknown: bool,
+    lost: Option<Lost>,
+}
+
+impl Marks {
+    /// No requirement at all.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { positions: SmallVec::new(), pending: false, unknown: false, lost: None }
+    }
+
+    /// Everything up to `position`.
+    #[must_use]
+    pub fn at(position: Position) -> Self {
+        Self { positions: SmallVec::from_buf([position]), ..Self::none() }
+    }
+
+    /// Something may have been forgotten.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { unknown: true, ..Self::none() }
+    }
+
+    /// A write whose outcome nobody knows yet.
+    #[must_use]
+    pub fn pending() -> Self {
+        Self { pending: true, ..Self::none() }
+    }
+
+    /// Whether nothing at all is required.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.positions.is_empty() && !self.pending && !self.unknown && self.lost.is_none()
+    }
+
+    /// Whether something may have been forgotten.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        self.unknown
+    }
+
+    /// Whether a write may still be on its way.
+    #[must_use]
+    pub const fn is_pending(&self) -> bool {
+        self.pending
+    }
+
+    /// The acknowledged write that did not survive, when there is one that the session has not been told about.
+    #[must_use]
+    pub const fn lost(&self) -> Option<Lost> {
+        self.lost
+    }
+
+    /// The required positions, at most one per cluster and epoch, ordered by both.
+    #[must_use]
+    pub fn positions(&self) -> &[Position] {
+        &self.positions
+    }
+
+    /// Adds one fact.
+    pub fn add(&mut self, mark: Mark) {
+        match mark {
+            Mark::At(position) => self.add_position(position),
+            Mark::Pending => self.pending = true,
+            Mark::Unknown => self.unknown = true,
+            Mark::Lost(lost) => self.lost = self.lost.max(Some(lost)),
+        }
+    }
+
+    /// Adds everything that `other` requires.
+    pub fn join(&mut self, other: &Self) {
+        for position in &other.positions {
+            self.add_position(*position);
+        }
+        self.pending |= other.pending;
+        self.unknown |= other.unknown;
+        self.lost = self.lost.max(other.lost);
+    }
+
+    /// Whether these marks already contain everything that `other` requires.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut joined = self.clone();
+        joined.join(other);
+        joined == *self
+    }
+
+    /// The same positions, with *pending* and *unknown* answered: whoever calls this has found out a position that
+    /// contains everything they stood for, and adds it.
+    #[must_use]
+    pub fn settled(mut self, position: Position) -> Self {
+        self.pending = false;
+        self.unknown = false;
+        self.add_position(position);
+        self
+    }
+
+    /// How the required positions relate to a node that has applied everything up to `applied`: the worst of them
+    /// all, in the order lost, foreign, not yet, reached. Pending and unknown are not positions and don't count here.
+    #[must_use]
+    pub fn relation_to(&self, lineage: &Lineage, applied: Position) -> Relation {
+        let mut worst = Relation::Reached;
+        for required in &self.positions {
+            worst = match (worst, lineage.relate(*required, applied)) {
+                (Relation::Lost, _) | (_, Relation::Lost) => return Relation::Lost,
+                (Relation::Foreign, _) | (_, Relation::Foreign) => Relation::Foreign,
+                (Relation::NotYet, _) | (_, Relation::NotYet) => Relation::NotYet,
+                (Relation::Reached, Relation::Reached) => Relation::Reached,
+            };
+        }
+        worst
+    }
+
+    fn add_position(&mut self, position: Position) {
+        match self.positions.binary_search_by_key(&position.branch(), |known| known.branch()) {
+            Ok(found) => {
+                let known = &mut self.positions[found];
+                if position.offset() > known.offset() {
+                    *known = position;
+                }
+            }
+            Err(slot) => {
+                self.positions.insert(slot, position);
+                if self.positions.len() > MAX_POSITIONS {
+                    // The smallest branch goes, whatever the order of arrival: this keeps the join associative.
+                    self.positions.remove(0);
+                    self.unknown = true;
+                }
+            }
+        }
+    }
+}
+
+impl From<Position> for Marks {
+    fn from(position: Position) -> Self {
+        Self::at(position)
+    }
+}
+
+impl FromIterator<Mark> for Marks {
+    fn from_iter<I: IntoIterator<Item = Mark>>(marks: I) -> Self {
+        let mut joined = Self::none();
+        marks.into_iter().for_each(|mark| joined.add(mark));
+        joined
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ClusterId;
+
+    fn mark() -> impl Strategy<Value = Mark> {
+        prop_oneof![
+            8 => (0u64..4, 0u32..8, 0u64..9)
+                .prop_map(|(c, e, o)| Mark::At(Position::new(ClusterId::new(c), Epoch::new(e), o))),
+            1 => Just(Mark::Pending),
+            1 => Just(Mark::Unknown),
+            1 => (0u32..4, 0u32..4).prop_map(|(e, w)| Mark::Lost(Lost { epoch: Epoch::new(e), was: Epoch::new(w) })),
+        ]
+    }
+
+    /// Up to 40 facts over 32 branches, so that the cap on positions is hit as well.
+    fn marks() -> impl Strategy<Value = Marks> {
+        prop::collection::vec(mark(), 0..40).prop_map(Marks::from_iter)
+    }
+
+    fn joined(a: &Marks, b: &Marks) -> Marks {
+        let mut joined = a.clone();
+        joined.join(b);
+        joined
+    }
+
+    proptest! {
+        #[test]
+        fn join_is_commutative(a in marks(), b in marks()) {
+            prop_assert_eq!(joined(&a, &b), joined(&b, &a));
+        }
+
+        #[test]
+        fn join_is_associative(a in marks(), b in marks(), c in marks()) {
+            prop_assert_eq!(joined(&joined(&a, &b), &c), joined(&a, &joined(&b, &c)));
+        }
+
+        #[test]
+        fn join_is_idempotent(a in marks()) {
+            prop_assert_eq!(joined(&a, &a), a.clone());
+            prop_assert_eq!(joined(&a, &Marks::none()), a);
+        }
+
+        #[test]
+        fn join_never_forgets(a in marks(), b in marks()) {
+            let both = joined(&a, &b);
+            prop_assert!(both.covers(&a) && both.covers(&b));
+            for position in a.positions().iter().chain(b.positions()) {
+                let kept = both.positions().iter().find(|kept| kept.branch() == position.branch());
+                prop_assert!(kept.map_or(both.is_unknown(), |kept| kept.offset() >= position.offset()));
+            }
+        }
+
+        #[test]
+        fn positions_stay_bounded_sorted_and_unique(a in marks(), b in marks()) {
+            let both = joined(&a, &b);
+            prop_assert!(both.positions().len() <= MAX_POSITIONS);
+            prop_assert!(both.positions().windows(2).all(|pair| pair[0].branch() < pair[1].branch()));
+        }
+    }
+
+    #[test]
+    fn an_epoch_does_not_swallow_another() {
+        let cluster = ClusterId::new(1);
+        let lost = Position::new(cluster, Epoch::new(1), 120);
+        let later = Position::new(cluster, Epoch::new(2), 900);
+        let marks: Marks = [Mark::At(lost), Mark::At(later)].into_iter().collect();
+
+        let lineage = Lineage::new(cluster, Epoch::new(1)).promoted(Epoch::new(2), 100).unwrap();
+        let applied = Position::new(cluster, Epoch::new(2), 1000);
+        assert_eq!(marks.relation_to(&lineage, applied), Relation::Lost, "F35: a later write must not hide the loss");
+    }
+
+    #[test]
+    fn the_worst_relation_wins() {
+        let cluster = ClusterId::new(1);
+        let at = |offset| Position::new(cluster, Epoch::new(1), offset);
+        let foreign = Position::new(ClusterId::new(2), Epoch::new(1), 1);
+        let lineage = Lineage::new(cluster, Epoch::new(1));
+        for (marks, expected) in [
+            (vec![], Relation::Reached),
+            (vec![at(10)], Relation::Reached),
+            (vec![at(11)], Relation::NotYet),
+            (vec![at(10), foreign], Relation::Foreign),
+            (vec![at(11), foreign], Relation::Foreign),
+        ] {
+            let marks: Marks = marks.into_iter().map(Mark::At).collect();
+            assert_eq!(marks.relation_to(&lineage, at(10)), expected, "{marks:?}");
+        }
+    }
+}

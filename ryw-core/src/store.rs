@@ -1,0 +1,182 @@
+//! Where marks are kept between requests.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use smallvec::SmallVec;
+
+use crate::{Marks, Position, SubjectKey};
+
+/// Keeps marks between requests.
+///
+/// An implementation may forget, but never silently: whatever it has dropped (evicted, expired, lost in a restart)
+/// must still be covered by what [`load`](Self::load) answers for a subject that it does not know, as positions that
+/// contain the forgotten marks or as *unknown*. Joins of one subject may run at the same time and arrive twice.
+///
+/// Methods take no time themselves: they return an answer that is ready, or a future. A caller may drop that future
+/// at any point; a join that was started may then still take effect.
+pub trait MarkStore: fmt::Debug + Send + Sync + 'static {
+    /// The join of the marks of all `keys`.
+    fn load(&self, keys: &[SubjectKey]) -> StoreFuture<Loaded>;
+
+    /// Joins `update` into the marks of each of `keys` and renews their expiry.
+    fn join(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()>;
+
+    /// Answers what a load called unsettled: everything that is *unknown* there is contained in `at`, which was
+    /// sampled after the load. Does nothing to a subject that was written to in the meantime.
+    fn settle(&self, unsettled: &[Unsettled], at: Position) -> StoreFuture<()>;
+}
+
+/// What a store knows about some subjects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The join of their marks.
+    pub marks: Marks,
+    /// The subjects whose marks are *unknown* and can be settled by sampling the primary's position now.
+    pub unsettled: SmallVec<[Unsettled; 1]>,
+}
+
+/// One subject whose marks are unknown, and how to recognise that nothing has happened to it since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsettled {
+    /// The subject.
+    pub key: SubjectKey,
+    /// Changes when the subject is marked unknown again.
+    pub stamp: Stamp,
+}
+
+/// A state of one subject in a store, meaningful to that store only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp(pub u64);
+
+/// What a request adds to its subjects' marks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// Marks to join.
+    pub marks: Marks,
+    /// How long a write may still be on its way: until then the marks are also *pending*.
+    pub hold: Option<Duration>,
+}
+
+/// The answer of a store: ready, or a boxed future. A local store thus costs neither an allocation nor a task switch.
+pub struct StoreFuture<T>(Inner<T>);
+
+enum Inner<T> {
+    Ready(Option<Result<T, StoreError>>),
+    Boxed(Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>),
+}
+
+/// A mark store could not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("mark store: {kind}")]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// No answer within the deadline.
+    Timeout,
+    /// The store can't be reached.
+    Unavailable,
+    /// The store answered something that is not a mark.
+    Corrupt,
+}
+
+impl<T> StoreFuture<T> {
+    /// An answer that is there already.
+    #[must_use]
+    pub const fn ready(value: T) -> Self {
+        Self(Inner::Ready(Some(Ok(value))))
+    }
+
+    /// An error that is there already.
+    #[must_use]
+    pub const fn failed(error: StoreError) -> Self {
+        Self(Inner::Ready(Some(Err(error))))
+    }
+
+    /// An answer that takes its time.
+    pub fn boxed(future: impl Future<Output = Result<T, StoreError>> + Send + 'static) -> Self {
+        Self(Inner::Boxed(Box::pin(future)))
+    }
+
+    /// The answer, if it is there without waiting.
+    ///
+    /// # Errors
+    /// Gives the future back when the answer is not there yet.
+    pub fn now(mut self) -> Result<Result<T, StoreError>, Self> {
+        match &mut self.0 {
+            Inner::Ready(answer) => answer.take().ok_or(self),
+            Inner::Boxed(_) => Err(self),
+        }
+    }
+}
+
+impl<T> Future for StoreFuture<T>
+where
+    T: Unpin,
+{
+    type Output = Result<T, StoreError>;
+
+    /// # Panics
+    /// When polled again after it has answered.
+    #[expect(clippy::expect_used, reason = "the contract of futures")]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Inner::Ready(answer) => {
+                Poll::Ready(answer.take().expect("a store's answer was polled after it had been given"))
+            }
+            Inner::Boxed(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<T> fmt::Debug for StoreFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Inner::Ready(_) => "StoreFuture(ready)",
+            Inner::Boxed(_) => "StoreFuture(boxed)",
+        })
+    }
+}
+
+impl StoreError {
+    /// An error of this kind.
+    #[must_use]
+    pub const fn new(kind: StoreErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// The same error, with what caused it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What kind of failure it was.
+    #[must_use]
+    pub const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for StoreErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "no answer within the deadline",
+            Self::Unavailable => "can't be reached",
+            Self::Corrupt => "answered something that is not a mark",
+        })
+    }
+}

@@ -1,0 +1,148 @@
+//! Whom a mark is about.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use crate::{SessionId, wire::MAX_NAME_LEN};
+
+/// What a mark is about. A request may name several: it must see what any of them must see, and a write marks all.
+///
+/// ```
+/// use ryw_core::Subject;
+/// // Two devices of one user, and everybody who looks at one document.
+/// let subjects = [Subject::user("u17")?, Subject::resource("doc/9")?];
+/// # Ok::<(), ryw_core::NameError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Subject {
+    kind: Kind,
+    name: Arc<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Session = 1,
+    User = 2,
+    Resource = 3,
+}
+
+/// The namespace a subject lives in. The same name in two tenants is two subjects.
+///
+/// It should come from the authenticated side of a request. The default tenant is the empty name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tenant(Option<Arc<str>>);
+
+/// A subject inside its tenant, as stores and tokens know it: a keyed hash (see [`Keyring`](crate::Keyring)), so
+/// that neither carries names, and nobody without the key can aim at somebody else's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubjectKey([u8; 16]);
+
+/// A name that is not acceptable. The text says which kind of name and what is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {what}: accepted are 1 to {MAX_NAME_LEN} of the characters A-Z a-z 0-9 . _ ~ -{}", if *.what == "resource" { " and /" } else { "" })]
+pub struct NameError {
+    what: &'static str,
+}
+
+impl NameError {
+    pub(crate) const fn new(what: &'static str) -> Self {
+        Self { what }
+    }
+}
+
+impl Subject {
+    /// A session.
+    #[must_use]
+    pub fn session(id: &SessionId) -> Self {
+        Self { kind: Kind::Session, name: id.as_str().into() }
+    }
+
+    /// A user, on whichever device and in whichever session.
+    ///
+    /// # Errors
+    /// When the name is not `[A-Za-z0-9._~-]{1,128}`.
+    pub fn user(name: &str) -> Result<Self, NameError> {
+        check_name("user", name.as_bytes())?;
+        Ok(Self { kind: Kind::User, name: name.into() })
+    }
+
+    /// A thing that is written and read: a mark on it holds for everybody who names it.
+    ///
+    /// # Errors
+    /// When the name is not `[A-Za-z0-9._~/-]{1,128}`.
+    pub fn resource(name: &str) -> Result<Self, NameError> {
+        check(name.as_bytes(), |b| is_name_byte(b) || b == b'/').then_some(()).ok_or(NameError::new("resource"))?;
+        Ok(Self { kind: Kind::Resource, name: name.into() })
+    }
+
+    pub(crate) fn tag(&self) -> u8 {
+        self.kind as u8
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+pub(crate) const SESSION_TAG: u8 = Kind::Session as u8;
+
+impl Tenant {
+    /// The tenant's name; empty for the default tenant.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl FromStr for Tenant {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        check_name("tenant", name.as_bytes())?;
+        Ok(Self(Some(name.into())))
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl SubjectKey {
+    /// The key with these bytes, as read from a token or a store.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The first eight bytes: evenly spread, because a key is a keyed hash.
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl fmt::Debug for SubjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SubjectKey({:016x}…)", self.hash())
+    }
+}
+
+pub(crate) fn check_name(what: &'static str, name: &[u8]) -> Result<(), NameError> {
+    if check(name, is_name_byte) { Ok(()) } else { Err(NameError::new(what)) }
+}
+
+fn check(name: &[u8], accepted: fn(u8) -> bool) -> bool {
+    (1..=MAX_NAME_LEN).contains(&name.len()) && name.iter().all(|byte| accepted(*byte))
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-')
+}

@@ -1,0 +1,32 @@
+//! Names and limits on the wire. Every name can be configured; these are the defaults.
+
+use http::HeaderName;
+
+/// Names the session, in requests and responses.
+pub static SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");
+/// Asks for a [`Level`](crate::Level).
+pub static CONSISTENCY_LEVEL: HeaderName = HeaderName::from_static("x-consistency-level");
+/// Tells whether the level that was asked for was achieved.
+pub static CONSISTENCY_ENFORCED: HeaderName = HeaderName::from_static("x-consistency-enforced");
+/// Carries a signed [`Token`](crate::Token). Repeatable in a request: all are joined.
+pub static TOKEN: HeaderName = HeaderName::from_static("ryw-token");
+/// Tells who served a request, and why.
+pub static ROUTE: HeaderName = HeaderName::from_static("ryw-route");
+/// Tells that an acknowledged write of this session did not survive a failover.
+pub static LOST: HeaderName = HeaderName::from_static("ryw-lost");
+/// Cookie for browsers: a signed token.
+pub const COOKIE: &str = "__Host-ryw";
+/// The same cookie for plain-http development, where browsers refuse the prefix.
+pub const INSECURE_COOKIE: &str = "ryw";
+
+/// Longest name of a session, user, resource or tenant, in bytes.
+pub const MAX_NAME_LEN: usize = 128;
+/// Longest token, in characters.
+pub const MAX_TOKEN_LEN: usize = 512;
+/// Most positions in one set of marks; chosen so that a full token fits in [`MAX_TOKEN_LEN`].
+pub const MAX_POSITIONS: usize = 16;
+/// Shortest secret that a key is made of, in bytes.
+pub const MIN_SECRET_LEN: usize = 32;
+
+pub(crate) const MAC_LEN: usize = 16;
+pub(crate) const TENANT_LEN: usize = 8;
