@@ -1,0 +1,220 @@
+//! How nodes are named, checked and connected to.
+
+use std::{collections::HashSet, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use tokio_postgres::{
+    Client, Config, Error, NoTls, Socket,
+    tls::{MakeTlsConnect, TlsConnect},
+};
+use tower_ryw::{NodeName, Topology, topology::Role};
+
+use crate::{
+    error::{ConnectError, ConnectErrorKind},
+    pool::RywPool,
+    reading::{Capture, NodeReading, Reader},
+    watcher::Watchers,
+};
+
+/// Makes connections, over whatever TLS was chosen.
+#[derive(Clone)]
+pub struct MakeClient(Arc<Dial>);
+
+type Dial = dyn Fn(Config) -> Pin<Box<dyn Future<Output = Result<Client, Error>> + Send>> + Send + Sync;
+
+impl MakeClient {
+    fn new<T>(tls: T) -> Self
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send + 'static,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        Self(Arc::new(move |config| {
+            let tls = tls.clone();
+            Box::pin(async move {
+                let (client, connection) = config.connect(tls).await?;
+                // Ends with the connection, which ends when the client is dropped.
+                tokio::spawn(async move {
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%error, "connection ended");
+                    }
+                });
+                Ok(client)
+            })
+        }))
+    }
+
+    pub(crate) async fn connect(&self, config: Config) -> Result<Client, Error> {
+        (self.0)(config).await
+    }
+}
+
+impl fmt::Debug for MakeClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MakeClient")
+    }
+}
+
+/// One node: its name, and how to reach it.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) name: NodeName,
+    pub(crate) config: Config,
+    pub(crate) make: MakeClient,
+}
+
+/// Settings of a [`RywPool`]; [`connect`](Self::connect) checks them against the real nodes.
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    primary: Option<(String, String)>,
+    replicas: Vec<(Option<String>, String)>,
+    make: MakeClient,
+    max_connections: u32,
+    connect_deadline: Duration,
+    poll_interval: Duration,
+    capture: Capture,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            primary: None,
+            replicas: Vec::new(),
+            make: MakeClient::new(NoTls),
+            max_connections: 10,
+            connect_deadline: Duration::from_secs(5),
+            poll_interval: Duration::from_millis(20),
+            capture: Capture::Auto,
+        }
+    }
+
+    /// The node that accepts writes: a `postgres://` URL or `key=value` pairs. It is called `primary`.
+    pub fn primary(mut self, url: impl Into<String>) -> Self {
+        self.primary = Some(("primary".into(), url.into()));
+        self
+    }
+
+    /// A standby of it. The first is called `r1`, the second `r2`, and so on.
+    pub fn replica(mut self, url: impl Into<String>) -> Self {
+        self.replicas.push((None, url.into()));
+        self
+    }
+
+    /// A standby with a name of its own, as it appears in `Ryw-Route`.
+    pub fn replica_named(mut self, name: impl Into<String>, url: impl Into<String>) -> Self {
+        self.replicas.push((Some(name.into()), url.into()));
+        self
+    }
+
+    /// How connections are encrypted. Default: not at all.
+    pub fn tls<T>(mut self, tls: T) -> Self
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send + 'static,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        self.make = MakeClient::new(tls);
+        self
+    }
+
+    /// How many connections to keep to each node, besides its watcher's, at least 1. Default: 10.
+    pub const fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = if connections == 0 { 1 } else { connections };
+        self
+    }
+
+    /// How long to wait for a connection. Default: 5 s.
+    pub const fn connect_deadline(mut self, deadline: Duration) -> Self {
+        self.connect_deadline = deadline;
+        self
+    }
+
+    /// How often a node's position is read when nobody waits for it, at least every millisecond. Default: 20 ms.
+    pub const fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = if interval.as_millis() == 0 { Duration::from_millis(1) } else { interval };
+        self
+    }
+
+    /// Which position of the primary stands for what has been committed. Default: [`Capture::Auto`].
+    pub const fn capture(mut self, capture: Capture) -> Self {
+        self.capture = capture;
+        self
+    }
+
+    /// Connects to every node, checks that they are one cluster, and starts a watcher for each.
+    ///
+    /// # Errors
+    /// [`ConnectError`] names the node and says what to change. All nodes must be reachable now; later they may come
+    /// and go.
+    pub async fn connect(self) -> Result<RywPool, ConnectError> {
+        let targets = self.targets()?;
+        let mut cluster = None;
+        for (index, target) in targets.iter().enumerate() {
+            let reading = self.check(target).await?;
+            let role = if index == 0 { Role::Primary } else { Role::Replica };
+            if reading.role != role {
+                let kind = if index == 0 { ConnectErrorKind::NotAPrimary } else { ConnectErrorKind::NotAReplica };
+                return Err(ConnectError::new(target.name.as_str(), kind));
+            }
+            let found = reading.position.cluster();
+            let primary = *cluster.get_or_insert(found);
+            if found != primary {
+                let kind = ConnectErrorKind::OtherCluster { primary: primary.get(), replica: found.get() };
+                return Err(ConnectError::new(target.name.as_str(), kind));
+            }
+        }
+        let topology = Topology::new();
+        let mut watchers = Watchers::default();
+        for target in &targets {
+            let watch = topology.add(target.name.clone()).pause(self.poll_interval);
+            watchers.start(watch, target.clone(), self.capture);
+        }
+        watchers.ready(&topology, self.connect_deadline).await;
+        Ok(RywPool::new(targets, topology, watchers, self.max_connections, self.connect_deadline))
+    }
+
+    fn targets(&self) -> Result<Vec<Target>, ConnectError> {
+        let primary = self.primary.clone().ok_or_else(|| ConnectError::new("primary", ConnectErrorKind::NoPrimary))?;
+        let replicas = (1..).zip(&self.replicas).map(|(number, (name, url))| {
+            let name = name.clone().unwrap_or_else(|| format!("r{number}"));
+            (name, url.clone())
+        });
+        let mut names = HashSet::new();
+        let mut targets = Vec::new();
+        for (name, url) in std::iter::once(primary).chain(replicas) {
+            if !names.insert(name.clone()) {
+                return Err(ConnectError::new(name, ConnectErrorKind::DuplicateName));
+            }
+            let mut config: Config = url
+                .parse()
+                .map_err(|error: Error| ConnectError::new(name.clone(), ConnectErrorKind::Url).with_source(error))?;
+            if config.get_hosts().is_empty() {
+                return Err(ConnectError::new(name, ConnectErrorKind::Url));
+            }
+            if config.get_connect_timeout().is_none() {
+                config.connect_timeout(self.connect_deadline);
+            }
+            targets.push(Target { name: name.into(), config, make: self.make.clone() });
+        }
+        Ok(targets)
+    }
+
+    async fn check(&self, target: &Target) -> Result<NodeReading, ConnectError> {
+        let error = |kind| ConnectError::new(target.name.as_str(), kind);
+        let connecting = timeout(self.connect_deadline, target.make.connect(target.config.clone()));
+        let client = match connecting.await {
+            Ok(client) => client.map_err(|source| error(ConnectErrorKind::Unreachable).with_source(source))?,
+            Err(source) => return Err(error(ConnectErrorKind::Unreachable).with_source(source)),
+        };
+        let reading = timeout(self.connect_deadline, async { Reader::new(client, self.capture).await?.read().await });
+        match reading.await {
+            Ok(Ok(Some(reading))) => Ok(reading),
+            Ok(Ok(None)) => Err(error(ConnectErrorKind::Unreadable)),
+            Ok(Err(source)) => Err(error(ConnectErrorKind::Unreadable).with_source(source)),
+            Err(source) => Err(error(ConnectErrorKind::Unreadable).with_source(source)),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What can go wrong, in words that say what to change. Passwords are in none of them.
+
+use std::{error::Error, fmt};
+
+/// The nodes could not be used as configured.
+#[derive(Debug)]
+pub struct ConnectError {
+    node: String,
+    kind: ConnectErrorKind,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// Why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectErrorKind {
+    /// The connection string can't be read.
+    Url,
+    /// No primary was given.
+    NoPrimary,
+    /// Two nodes have the same name.
+    DuplicateName,
+    /// The node can't be reached, or refuses the login.
+    Unreachable,
+    /// The node answers, but its position can't be read.
+    Unreadable,
+    /// The node given as primary is a standby.
+    NotAPrimary,
+    /// The node given as replica accepts writes.
+    NotAReplica,
+    /// The replica belongs to another cluster than the primary.
+    OtherCluster {
+        /// The primary's system identifier.
+        primary: u64,
+        /// The replica's.
+        replica: u64,
+    },
+}
+
+impl ConnectError {
+    pub(crate) fn new(node: impl Into<String>, kind: ConnectErrorKind) -> Self {
+        Self { node: node.into(), kind, source: None }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub const fn kind(&self) -> ConnectErrorKind {
+        self.kind
+    }
+
+    /// The name of the node it is about.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, kind, source } = self;
+        match kind {
+            ConnectErrorKind::Url => write!(
+                f,
+                "the connection string of {node} can't be read: accepted are postgres://user:password@host:port/database \
+                 and key=value pairs"
+            )?,
+            ConnectErrorKind::NoPrimary => f.write_str("no primary is given: name one with Builder::primary")?,
+            ConnectErrorKind::DuplicateName => write!(f, "two nodes are called {node}: each needs a name of its own")?,
+            ConnectErrorKind::Unreachable => write!(f, "{node} can't be reached: check host, port, user and password")?,
+            ConnectErrorKind::Unreadable => {
+                write!(f, "{node} answers, but its position can't be read: check the role's privileges (pg_monitor)")?;
+            }
+            ConnectErrorKind::NotAPrimary => {
+                write!(
+                    f,
+                    "{node} is given as the primary but is a standby: swap it with the node that accepts writes"
+                )?;
+            }
+            ConnectErrorKind::NotAReplica => {
+                write!(f, "{node} is given as a replica but accepts writes: give standbys of the primary as replicas")?;
+            }
+            ConnectErrorKind::OtherCluster { primary, replica } => write!(
+                f,
+                "{node} belongs to cluster {replica} but the primary to cluster {primary}: give standbys of this primary \
+                 as replicas"
+            )?,
+        }
+        match source {
+            Some(source) => write!(f, " ({})", innermost(&**source)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// tokio-postgres keeps the interesting part of its errors in their sources.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+/// No connection could be had.
+#[derive(Debug)]
+pub struct PoolError {
+    node: String,
+    kind: PoolErrorKind,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// Why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PoolErrorKind {
+    /// All connections were in use, or none could be made, until the deadline.
+    Timeout,
+    /// A connection could not be made.
+    Connect,
+    /// No replica is in service.
+    NoReplica,
+}
+
+impl PoolError {
+    pub(crate) fn new(node: impl Into<String>, kind: PoolErrorKind) -> Self {
+        Self { node: node.into(), kind, source: None }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub const fn kind(&self) -> PoolErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for PoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, kind, source } = self;
+        match kind {
+            PoolErrorKind::Timeout => write!(
+                f,
+                "no connection to {node} within the deadline: it can't be reached, or all connections are in use \
+                 (Builder::max_connections)"
+            )?,
+            PoolErrorKind::Connect => write!(f, "no connection to {node} could be made")?,
+            PoolErrorKind::NoReplica => f.write_str("no replica is in service")?,
+        }
+        match source {
+            Some(source) => write!(f, " ({})", innermost(&**source)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for PoolError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as _)
+    }
+}

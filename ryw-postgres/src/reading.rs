@@ -1,0 +1,156 @@
+//! What is read from a node, and what it means.
+
+use ryw_core::{ClusterId, Epoch, Position};
+use tokio_postgres::{Client, Error, Row, Statement, types::PgLsn};
+use tower_ryw::topology::{Reading, Role};
+
+use crate::timeline;
+
+/// Which position of the primary stands for "everything committed so far".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Capture {
+    /// The flush position, unless `synchronous_commit` is `off` for the watchers' role: then the insert position.
+    /// The default.
+    #[default]
+    Auto,
+    /// The insert position: for applications that switch `synchronous_commit` off themselves, in some sessions or
+    /// transactions. It can be ahead of what is sent to replicas by up to `wal_writer_delay` (200 ms by default).
+    Insert,
+}
+
+/// One round trip, and no table. Functions that fail in recovery are guarded by CASE, which evaluates lazily.
+///
+/// A standby's timeline is the one it receives; the control file, which lags behind a switch, only stands in while
+/// there is no WAL receiver.
+const READ: &str = "
+select pg_is_in_recovery() as recovering,
+       (select system_identifier from pg_control_system()) as cluster,
+       case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end as applied,
+       case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn() end as inserted,
+       case when pg_is_in_recovery()
+            then coalesce((select received_tli from pg_stat_wal_receiver), (select timeline_id from pg_control_checkpoint()))::text
+            else left(pg_walfile_name(pg_current_wal_lsn()), 8) end as timeline,
+       current_setting('synchronous_commit') = 'off' as asynchronous,
+       current_setting('wal_block_size')::bigint as page,
+       pg_size_bytes(current_setting('wal_segment_size')) as segment";
+
+/// The last two arguments: the whole file, and no error when there is none.
+const HISTORY: &str = "select pg_read_file('pg_wal/' || $1 || '.history', 0, 1000000, true)";
+
+/// Reads one node, over one connection.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    client: Client,
+    read: Statement,
+    capture: Capture,
+    /// The timeline whose history has been read, or tried to.
+    history_of: Option<Epoch>,
+    forks: Vec<timeline::Fork>,
+}
+
+/// What a node answered, not yet brought into tower-ryw's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NodeReading {
+    pub(crate) role: Role,
+    pub(crate) position: Position,
+}
+
+impl Reader {
+    pub(crate) async fn new(client: Client, capture: Capture) -> Result<Self, Error> {
+        let read = client.prepare(READ).await?;
+        Ok(Self { client, read, capture, history_of: None, forks: Vec::new() })
+    }
+
+    /// The node's position now. `None` when the answer makes no sense (a standby that has not replayed anything).
+    pub(crate) async fn read(&mut self) -> Result<Option<NodeReading>, Error> {
+        let row = self.client.query_one(&self.read, &[]).await?;
+        let Some(reading) = parse(&row, self.capture)? else { return Ok(None) };
+        let timeline = reading.position.epoch();
+        if self.history_of != Some(timeline) {
+            self.history_of = Some(timeline);
+            self.read_history(timeline).await;
+        }
+        Ok(Some(reading))
+    }
+
+    /// A reading in tower-ryw's words, with what is known of the past.
+    pub(crate) fn report(&self, reading: NodeReading) -> Reading {
+        let report = Reading::new(reading.role, reading.position);
+        self.forks.iter().fold(report, |report, fork| report.fork(fork.epoch, fork.parent, fork.at))
+    }
+
+    async fn read_history(&mut self, timeline: Epoch) {
+        if timeline <= Epoch::new(1) {
+            return;
+        }
+        let name = format!("{:08X}", timeline.get());
+        match self.client.query_one(HISTORY, &[&name]).await.and_then(|row| row.try_get::<_, Option<String>>(0)) {
+            Ok(file) => self.forks = timeline::parse(timeline, &file.unwrap_or_default()),
+            Err(error) => {
+                tracing::warn!(timeline = timeline.get(), %error, "no timeline history: marks from before the failover go to the primary");
+            }
+        }
+    }
+}
+
+fn parse(row: &Row, capture: Capture) -> Result<Option<NodeReading>, Error> {
+    let recovering: bool = row.try_get("recovering")?;
+    let cluster: i64 = row.try_get("cluster")?;
+    let applied: Option<PgLsn> = row.try_get("applied")?;
+    let inserted: Option<PgLsn> = row.try_get("inserted")?;
+    let timeline: Option<String> = row.try_get("timeline")?;
+    let asynchronous: bool = row.try_get("asynchronous")?;
+    let (page, segment): (i64, i64) = (row.try_get("page")?, row.try_get("segment")?);
+
+    let timeline = timeline.and_then(|text| {
+        // A WAL file's name is hexadecimal, a timeline column is not.
+        if recovering { text.parse().ok() } else { u32::from_str_radix(&text, 16).ok() }
+    });
+    let flushed = applied.map(u64::from);
+    let offset = match inserted {
+        Some(inserted) if asynchronous || capture == Capture::Insert => {
+            Some(before_page_header(inserted.into(), page.unsigned_abs(), segment.unsigned_abs()))
+        }
+        _ => flushed,
+    };
+    let (Some(timeline), Some(offset)) = (timeline, offset) else { return Ok(None) };
+    Ok(Some(NodeReading {
+        role: if recovering { Role::Replica } else { Role::Primary },
+        position: Position::new(ClusterId::new(cluster.cast_unsigned()), Epoch::new(timeline), offset),
+    }))
+}
+
+/// The insert position counts the header of a page that nothing is on yet. A standby that has replayed everything
+/// stands before it, and would seem to lag until the next record comes.
+fn before_page_header(lsn: u64, page: u64, segment: u64) -> u64 {
+    const SHORT: u64 = 24;
+    const LONG: u64 = 40;
+    if segment > 0 && lsn % segment == LONG {
+        lsn - LONG
+    } else if page > 0 && lsn % page == SHORT {
+        lsn - SHORT
+    } else {
+        lsn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_headers_are_not_part_of_a_position() {
+        const SEGMENT: u64 = 16 << 20;
+        for (lsn, expected) in [
+            (0x0302_0018, 0x0302_0000),
+            (0x0302_0019, 0x0302_0019),
+            (0x0302_0028, 0x0302_0028),
+            (0x0300_0028, 0x0300_0000),
+            (0x0300_0018, 0x0300_0000),
+            (0x0301_F0B0, 0x0301_F0B0),
+        ] {
+            assert_eq!(before_page_header(lsn, 8192, SEGMENT), expected, "{lsn:X}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Stage 7: tell the client.
+
+use std::{fmt::Write, time::Duration};
+
+use cookie::{Cookie, SameSite, time::Duration as CookieDuration};
+use http::{HeaderMap, HeaderValue, header};
+use ryw_core::{Level, Lost, Reason, SessionId, wire};
+
+use crate::{config::Config, decide::Route};
+
+/// What a response is told about its request.
+#[derive(Debug)]
+pub(crate) struct Note<'a> {
+    pub(crate) route: &'a Route,
+    pub(crate) reason: Reason,
+    pub(crate) level: Level,
+    pub(crate) waited: Duration,
+    pub(crate) achieved: bool,
+    pub(crate) session: Option<&'a SessionId>,
+    pub(crate) token: Option<String>,
+    pub(crate) set_cookie: bool,
+    pub(crate) lost: Option<Lost>,
+}
+
+pub(crate) fn annotate(config: &Config, note: Note<'_>, headers: &mut HeaderMap) {
+    let enforced = HeaderValue::from_static(if note.achieved { "true" } else { "false" });
+    headers.insert(&wire::CONSISTENCY_ENFORCED, enforced);
+    if let Some(session) = note.session {
+        headers.insert(&wire::SESSION_ID, session.header_value().clone());
+    }
+    if config.tell_route {
+        set(headers, &wire::ROUTE, route(&note));
+    }
+    if let Some(Lost { epoch, was }) = note.lost {
+        set(headers, &wire::LOST, format!("?1;epoch={epoch};was={was}"));
+    }
+    if let Some(token) = note.token {
+        if note.set_cookie
+            && let Some(name) = config.cookie.name()
+        {
+            let cookie = cookie(config, name, &token);
+            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+                headers.append(header::SET_COOKIE, cookie);
+            }
+        }
+        set(headers, &wire::TOKEN, token);
+        keep_private(headers);
+    }
+}
+
+/// A structured field (RFC 9651): an item with parameters.
+fn route(note: &Note<'_>) -> String {
+    let mut text = String::with_capacity(80);
+    match note.route {
+        Route::Primary => text.push_str("primary"),
+        Route::Replica { node } => {
+            text.push_str("replica");
+            if let Some(node) = node {
+                // A string in a structured field is ASCII; quotes and backslashes are escaped.
+                text.push_str(";node=\"");
+                for byte in node.as_str().bytes().filter(|byte| matches!(byte, b' '..=b'~')) {
+                    if matches!(byte, b'"' | b'\\') {
+                        text.push('\\');
+                    }
+                    text.push(char::from(byte));
+                }
+                text.push('"');
+            }
+        }
+    }
+    // Writing to a String does not fail.
+    let _ = write!(text, ";reason={};level={}", note.reason, note.level.token());
+    if note.waited > Duration::ZERO {
+        let _ = write!(text, ";waited={}", note.waited.as_millis());
+    }
+    text
+}
+
+fn cookie(config: &Config, name: &'static str, token: &str) -> String {
+    let age = i64::try_from(config.token_max_age.as_secs()).unwrap_or(i64::MAX);
+    Cookie::build((name, token))
+        .path("/")
+        .secure(name == wire::COOKIE)
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .max_age(CookieDuration::seconds(age))
+        .to_string()
+}
+
+/// A shared cache must not hand one session's token to another. What the service has set stays, if it is stricter.
+fn keep_private(headers: &mut HeaderMap) {
+    let strict = |value: &HeaderValue| {
+        let value = value.as_bytes().to_ascii_lowercase();
+        let directives = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        directives.into_iter().any(|directive| directive == b"private" || directive == b"no-store")
+    };
+    if !headers.get_all(header::CACHE_CONTROL).iter().any(strict) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: &'static http::HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}

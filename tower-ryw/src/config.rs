@@ -1,0 +1,146 @@
+//! Everything one layer knows: built once, shared by all of its requests.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use ryw_core::{Keyring, MarkStore, Subject, Tenant, wire};
+use tokio::time::Instant;
+
+use crate::{
+    observe::{DecisionLog, Observe, Recorded, Routed, Stats},
+    policy::{Policy, RequestHead},
+    topology::Topology,
+};
+
+type TenantOf = dyn Fn(RequestHead<'_>) -> Option<Tenant> + Send + Sync;
+type SubjectsOf = dyn Fn(RequestHead<'_>) -> Vec<Subject> + Send + Sync;
+
+/// See [`RywLayerBuilder`](crate::RywLayerBuilder) for the meaning and default of each field.
+pub(crate) struct Config {
+    pub(crate) enabled: bool,
+    pub(crate) started: Instant,
+    pub(crate) policy: Policy,
+    pub(crate) store: Arc<dyn MarkStore>,
+    pub(crate) topology: Option<Topology>,
+    pub(crate) keys: Keyring,
+    pub(crate) tenant_of: Option<Box<TenantOf>>,
+    pub(crate) subjects_of: Option<Box<SubjectsOf>>,
+    pub(crate) window: Duration,
+    pub(crate) store_deadline: Duration,
+    pub(crate) sample_deadline: Duration,
+    pub(crate) token_max_age: Duration,
+    pub(crate) cookie: CookiePolicy,
+    pub(crate) tell_route: bool,
+    pub(crate) budget: Budget,
+    pub(crate) stats: Stats,
+    pub(crate) decision_log: Option<DecisionLog>,
+    pub(crate) observer: Option<Arc<dyn Observe>>,
+}
+
+/// Whether browsers get a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookiePolicy {
+    /// No cookies: clients carry headers.
+    Off,
+    /// `__Host-ryw`, which browsers accept over https (and from localhost) only. The default.
+    Secure,
+    /// `ryw` without the `Secure` attribute, for development over plain http. Never use it in production.
+    InsecureForDevelopment,
+}
+
+impl CookiePolicy {
+    pub(crate) const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Off => None,
+            Self::Secure => Some(wire::COOKIE),
+            Self::InsecureForDevelopment => Some(wire::INSECURE_COOKIE),
+        }
+    }
+}
+
+/// Caps the reads that are on the primary only because no replica was fresh enough.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: usize,
+    taken: Arc<AtomicUsize>,
+}
+
+/// One such read. Dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<AtomicUsize>);
+
+impl Budget {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, taken: Arc::default() }
+    }
+
+    pub(crate) fn take(&self) -> Option<Permit> {
+        let room = |taken| (taken < self.limit).then_some(taken + 1);
+        self.taken.fetch_update(Relaxed, Relaxed, room).ok()?;
+        Some(Permit(Arc::clone(&self.taken)))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Config {
+    pub(crate) fn routed(&self, event: &Routed<'_>) {
+        self.stats.routed(event);
+        if let Some(log) = &self.decision_log {
+            log.write(event, u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX));
+        }
+        if let Some(observer) = &self.observer {
+            observer.routed(event);
+        }
+    }
+
+    pub(crate) fn recorded(&self, event: Recorded) {
+        self.stats.recorded(event);
+        if let Some(observer) = &self.observer {
+            observer.recorded(event);
+        }
+    }
+
+    pub(crate) fn token_refused(&self, error: ryw_core::TokenError) {
+        self.stats.token_refused(error);
+        if let Some(observer) = &self.observer {
+            observer.token_refused(error);
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("enabled", &self.enabled)
+            .field("policy", &self.policy)
+            .field("store", &self.store)
+            .field("topology", &self.topology)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_a_number_of_reads_at_a_time() {
+        let budget = Budget::new(2);
+        let (a, b) = (budget.take(), budget.take());
+        assert!(a.is_some() && b.is_some() && budget.take().is_none());
+        drop(a);
+        assert!(budget.take().is_some());
+        assert!(Budget::new(0).take().is_none());
+    }
+}

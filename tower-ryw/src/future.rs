@@ -1,0 +1,275 @@
+//! The order of the stages, and what happens when it is cut short.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::{
+    config::Config,
+    context::{RywContext, Scope},
+    identify::Identity,
+    lookup::{self, Lookup, Required},
+    outcome::{Outcome, outcome, unanswered},
+    problem::{AnswerBody, Protocol, Refusal},
+    record::{Saved, record, record_now},
+    route::{Attempt, Routing, attempt, route},
+};
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+pin_project! {
+    /// The response of a [`RywService`](crate::RywService).
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        // Dropped first: whatever cuts the request short, its mark is made before the handler's remains go.
+        guard: Guard,
+        protocol: Protocol,
+        #[pin]
+        state: State<S, B>,
+    }
+}
+
+pin_project! {
+    #[project = Stage]
+    enum State<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        // Marks or a replica are waited for; the service is ready and not yet called.
+        Prepare { held: Option<(S, Request<B>)>, work: Work<Prepared> },
+        // The service is at work.
+        Serve { #[pin] response: S::Future },
+        // The response is held back until its mark is safe.
+        Record { response: Option<S::Response>, work: Work<Saved> },
+        Refuse { refusal: Refusal },
+        Done,
+    }
+}
+
+type Prepared = Result<(Arc<Config>, Identity, Routing), (Arc<Config>, Refusal)>;
+
+/// Makes sure that a request which may have written leaves a mark, however it ends.
+struct Guard {
+    scope: Scope,
+    /// The service has been called, and what it did has not been recorded yet.
+    armed: bool,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(context) = self.scope.ready() else { return };
+        context.close();
+        if self.armed && unanswered(context.identity().terms.intent, context.told()) == Outcome::Unknown {
+            context.report();
+            context.record_unknown();
+        }
+    }
+}
+
+/// What can be said about a request without waiting for anything.
+pub(crate) enum Start {
+    Routed(Scope),
+    Refused(Refusal),
+    /// The slow way.
+    Wait(Work<Prepared>),
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Start")
+    }
+}
+
+pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
+    if identity.is_passthrough() {
+        let Identity { tenant, terms, .. } = identity;
+        return Start::Routed(Scope::Lazy { config: Arc::clone(config), terms, tenant });
+    }
+    let loaded = match lookup::load(config, &identity).now() {
+        Ok(loaded) => loaded,
+        Err(store) => {
+            let config = Arc::clone(config);
+            return Start::Wait(Box::pin(async move {
+                let required = lookup::find_out(Arc::clone(&config), &identity, store).await;
+                prepare(config, identity, required).await
+            }));
+        }
+    };
+    let required = match lookup::required(config, &identity, loaded) {
+        Lookup::Done(required) => required,
+        Lookup::Unsettled(required, loaded) => {
+            let config = Arc::clone(config);
+            return Start::Wait(Box::pin(async move {
+                let required = lookup::settle(&config, required, &loaded).await;
+                prepare(config, identity, required).await
+            }));
+        }
+    };
+    let may_wait = !identity.terms.ladder.wait.is_zero();
+    match attempt(config, &identity.terms, &required, Duration::ZERO, may_wait) {
+        Attempt::Routed(routing) => Start::Routed(Scope::new(Arc::clone(config), identity, routing)),
+        Attempt::Refused(reason) => Start::Refused(refuse(config, reason)),
+        Attempt::Wait { .. } => Start::Wait(Box::pin(prepare(Arc::clone(config), identity, required))),
+    }
+}
+
+async fn prepare(config: Arc<Config>, identity: Identity, required: Required) -> Prepared {
+    match route(Arc::clone(&config), identity.terms, required).await {
+        Ok(routing) => Ok((config, identity, routing)),
+        Err(reason) => {
+            let refusal = refuse(&config, reason);
+            Err((config, refusal))
+        }
+    }
+}
+
+fn refuse(config: &Config, reason: ryw_core::Reason) -> Refusal {
+    config.stats.refused();
+    Refusal::behind(reason)
+}
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    pub(crate) fn serve(scope: Scope, protocol: Protocol, service: &mut S, mut request: Request<B>) -> Self {
+        attach(&scope, &mut request);
+        let mut guard = Guard { scope, armed: true };
+        let response = guard.scope.enter(|| service.call(request));
+        Self { guard, protocol, state: State::Serve { response } }
+    }
+
+    pub(crate) fn prepare(work: Work<Prepared>, protocol: Protocol, service: S, request: Request<B>) -> Self {
+        let guard = Guard { scope: Scope::None, armed: false };
+        Self { guard, protocol, state: State::Prepare { held: Some((service, request)), work } }
+    }
+
+    pub(crate) fn refuse(refusal: Refusal, protocol: Protocol) -> Self {
+        let guard = Guard { scope: Scope::None, armed: false };
+        Self { guard, protocol, state: State::Refuse { refusal } }
+    }
+}
+
+fn attach<B>(scope: &Scope, request: &mut Request<B>) {
+    if let Some(context) = scope.ready() {
+        request.extensions_mut().insert(context.clone());
+    }
+}
+
+impl<S, B, R> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: AnswerBody,
+{
+    type Output = Result<Response<R>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                Stage::Prepare { held, work } => {
+                    let prepared = ready!(work.as_mut().poll(cx));
+                    let held = held.take();
+                    match (prepared, held) {
+                        (Ok((config, identity, routing)), Some((mut service, mut request))) => {
+                            this.guard.scope = Scope::new(config, identity, routing);
+                            attach(&this.guard.scope, &mut request);
+                            this.guard.armed = true;
+                            let response = this.guard.scope.enter(|| service.call(request));
+                            this.state.set(State::Serve { response });
+                        }
+                        (Err((_, refusal)), _) => this.state.set(State::Refuse { refusal }),
+                        (_, None) => this.state.set(State::Done),
+                    }
+                }
+                Stage::Serve { response } => {
+                    // An error is not an answer: the guard marks it as unknown.
+                    let mut response = ready!(this.guard.scope.enter(|| response.poll(cx)))?;
+                    let Some(context) = this.guard.scope.ready() else {
+                        this.state.set(State::Done);
+                        return Poll::Ready(Ok(response));
+                    };
+                    match after(context, &response) {
+                        Ok(saved) => {
+                            finish(context, saved, &mut response);
+                            this.guard.armed = false;
+                            this.state.set(State::Done);
+                            return Poll::Ready(Ok(response));
+                        }
+                        Err(work) => this.state.set(State::Record { response: Some(response), work }),
+                    }
+                }
+                Stage::Record { response, work } => {
+                    let saved = ready!(work.as_mut().poll(cx));
+                    let response = response.take();
+                    let context = this.guard.scope.ready().cloned();
+                    this.guard.armed = false;
+                    this.state.set(State::Done);
+                    if let (Some(mut response), Some(context)) = (response, context) {
+                        context.config().recorded(saved.event);
+                        finish(&context, Some(saved), &mut response);
+                        return Poll::Ready(Ok(response));
+                    }
+                }
+                Stage::Refuse { refusal } => {
+                    let response = refusal.response(*this.protocol);
+                    this.state.set(State::Done);
+                    return Poll::Ready(Ok(response));
+                }
+                Stage::Done => panic!("polled after it had been answered"),
+            }
+        }
+    }
+}
+
+/// What there is to do once the service has answered: nothing or little, or work that takes time.
+fn after<R>(context: &RywContext, response: &Response<R>) -> Result<Option<Saved>, Work<Saved>> {
+    let terms = context.identity().terms;
+    let effect = match outcome(terms.intent, context.told(), response) {
+        Outcome::Unknown => {
+            // The client is there to be told, so it gets a session if it has none.
+            context.keys_to_mark();
+            return Ok(Some(context.record_unknown()));
+        }
+        Outcome::Committed => context.write_effect(),
+        Outcome::NotWritten if terms.level.reads_raise_marks() && response.status().is_success() => {
+            context.read_effect()
+        }
+        Outcome::NotWritten if context.has_dead_cookie() => context.renewal_effect(),
+        Outcome::NotWritten => return Ok(None),
+    };
+    let keys = context.keys_to_mark();
+    match record_now(context.config(), &keys, effect) {
+        Ok(saved) => {
+            context.config().recorded(saved.event);
+            Ok(Some(saved))
+        }
+        Err(effect) => Err(Box::pin(record(Arc::clone(context.config()), keys, effect))),
+    }
+}
+
+fn finish<R>(context: &RywContext, saved: Option<Saved>, response: &mut Response<R>) {
+    context.close();
+    context.report();
+    context.annotate(saved, response.headers_mut());
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("context", &self.guard.scope.ready()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,174 @@
+//! Stage 1: who asks, for which tenant, about which subjects, at which level, with which tokens?
+//!
+//! Pure: looks at the head of the request only.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header;
+use ryw_core::{Level, Marks, SessionId, SubjectKey, Tenant, Token, TokenError, wire};
+use smallvec::SmallVec;
+
+use crate::{
+    config::Config,
+    policy::{Intent, RequestHead, Terms},
+    problem::Refusal,
+};
+
+/// Most tokens of one request that are looked at; more make its marks unknown.
+const MAX_TOKENS: usize = 8;
+
+pub(crate) type Keys = SmallVec<[SubjectKey; 2]>;
+
+/// Who asks, and on what terms.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) tenant: Tenant,
+    /// The session's name, where the client told it.
+    pub(crate) session: Option<SessionId>,
+    /// The session and further subjects, as the store knows them. The first is the session, when there is one.
+    pub(crate) keys: Keys,
+    /// Whether the first key is a session's: without one, a write starts a new session.
+    pub(crate) has_session: bool,
+    /// Whether a browser's cookie brought the session.
+    pub(crate) by_cookie: bool,
+    pub(crate) terms: Terms,
+    /// What the request's tokens say must be visible.
+    pub(crate) carried: Marks,
+}
+
+impl Identity {
+    /// A client that has told nothing about itself.
+    pub(crate) fn nobody(tenant: Tenant, terms: Terms) -> Self {
+        let (session, keys, carried) = (None, Keys::new(), Marks::none());
+        Self { tenant, session, keys, has_session: false, by_cookie: false, terms, carried }
+    }
+
+    /// A read of which nothing has to be remembered, looked up or told.
+    pub(crate) fn is_passthrough(&self) -> bool {
+        let level = self.terms.level;
+        self.terms.intent == Intent::Read
+            && self.keys.is_empty()
+            && self.carried.is_none()
+            && matches!(level, Level::Eventual | Level::ReadYourWrites)
+    }
+}
+
+pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identity, Refusal> {
+    let asked = asked_level(head)?;
+    let terms = config.policy.terms(head, asked);
+    let tenant = head.extensions.get::<Tenant>().cloned();
+    let tenant = tenant.or_else(|| config.tenant_of.as_ref()?(head)).unwrap_or_default();
+    let session = named_session(head)?;
+
+    let mut keys = Keys::new();
+    if let Some(session) = &session {
+        // Newest key first. The older ones are for marks that were made before the newest key came into use.
+        keys.extend(config.keys.iter().map(|key| key.session(&tenant, session)));
+    }
+    let mut carried = Marks::none();
+    let by_cookie = read_tokens(config, head, &tenant, &mut keys, &mut carried);
+    let has_session = !keys.is_empty();
+    if let Some(subjects_of) = &config.subjects_of {
+        for subject in subjects_of(head) {
+            keys.extend(config.keys.iter().map(|key| key.subject(&tenant, &subject)));
+        }
+    }
+    Ok(Identity { tenant, session, keys, has_session, by_cookie, terms, carried })
+}
+
+fn asked_level(head: RequestHead<'_>) -> Result<Option<Level>, Refusal> {
+    let mut levels = head.headers.get_all(&wire::CONSISTENCY_LEVEL).iter();
+    let Some(value) = levels.next() else { return Ok(None) };
+    if levels.any(|other| other != value) {
+        return Err(bad("X-Consistency-Level is given more than once, with different values: send one".into()));
+    }
+    let level = value.to_str().unwrap_or("(not ASCII)").parse();
+    level.map(Some).map_err(|error| bad(format!("X-Consistency-Level: {error}")))
+}
+
+fn named_session(head: RequestHead<'_>) -> Result<Option<SessionId>, Refusal> {
+    let mut names = head.headers.get_all(&wire::SESSION_ID).iter();
+    let Some(value) = names.next() else { return Ok(None) };
+    if names.any(|other| other != value) {
+        return Err(bad(
+            "X-Session-ID is given more than once, with different values: a request belongs to one session".into(),
+        ));
+    }
+    SessionId::try_from(value).map(Some).map_err(|error| bad(format!("X-Session-ID: {error}")))
+}
+
+fn bad(detail: String) -> Refusal {
+    Refusal::BadRequest { detail }
+}
+
+/// Joins all tokens of the request. Returns whether a cookie was among them.
+///
+/// A token that can't be believed is never an error: it makes the marks unknown, so a forger gains nothing and a user
+/// loses nothing.
+fn read_tokens(config: &Config, head: RequestHead<'_>, tenant: &Tenant, keys: &mut Keys, carried: &mut Marks) -> bool {
+    let mut count = 0;
+    for value in head.headers.get_all(&wire::TOKEN) {
+        count += 1;
+        if let Some(session) = read_token(config, tenant, value.as_bytes(), count, carried)
+            && keys.is_empty()
+        {
+            keys.push(session);
+        }
+    }
+    let Some(name) = config.cookie.name() else { return false };
+    let mut by_cookie = false;
+    for value in head.headers.get_all(header::COOKIE) {
+        let Ok(text) = value.to_str() else { continue };
+        for cookie in cookie::Cookie::split_parse(text).flatten().filter(|cookie| cookie.name() == name) {
+            count += 1;
+            by_cookie = true;
+            if let Some(session) = read_token(config, tenant, cookie.value().as_bytes(), count, carried)
+                && !keys.contains(&session)
+            {
+                keys.push(session);
+            }
+        }
+    }
+    by_cookie
+}
+
+fn read_token(config: &Config, tenant: &Tenant, text: &[u8], count: usize, carried: &mut Marks) -> Option<SubjectKey> {
+    if count > MAX_TOKENS {
+        carried.join(&Marks::unknown());
+        return None;
+    }
+    let text = std::str::from_utf8(text).map_err(|_| TokenError::Malformed);
+    match text.and_then(|text| Token::open(&config.keys, tenant, text)) {
+        Ok(token) => {
+            let age = now().saturating_sub(Duration::from_secs(token.issued_at.into()));
+            carried.join(&aged(config, token.marks, age));
+            Some(token.session)
+        }
+        Err(error) => {
+            config.token_refused(error);
+            carried.join(&Marks::unknown());
+            None
+        }
+    }
+}
+
+/// What a token says once it has grown old. Its *pending* is over after the window (issue times are whole seconds):
+/// from then on nobody knows where the write landed, or, without positions, every replica is taken to have it.
+fn aged(config: &Config, marks: Marks, age: Duration) -> Marks {
+    if age > config.token_max_age {
+        return Marks::unknown();
+    }
+    if !marks.is_pending() || age <= config.window + Duration::from_secs(1) {
+        return marks;
+    }
+    let mut aged: Marks = marks.positions().iter().copied().map(ryw_core::Mark::At).collect();
+    if marks.is_unknown() || config.topology.is_some() {
+        aged.join(&Marks::unknown());
+    }
+    aged
+}
+
+/// The wall clock, for the ages of tokens only: an age that is off makes marks unknown or keeps them longer.
+pub(crate) fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,496 @@
+//! How the layer is made.
+
+use std::{sync::Arc, time::Duration};
+
+use ryw_core::{Key, KeyError, Keyring, Level, MarkStore, Subject, Tenant};
+use tokio::time::Instant;
+use tower_layer::Layer;
+
+use crate::{
+    config::{Budget, Config, CookiePolicy},
+    memory::LocalStore,
+    observe::{DecisionLog, Observe, Stats},
+    policy::{Classify, Ladder, Policy, RequestHead, RouteRule, SafeMethods},
+    service::RywService,
+    topology::Topology,
+};
+
+/// Longest time that a ladder may wait.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+
+/// Makes any Tower service read-your-writes.
+///
+/// ```
+/// # use axum::{Router, routing::get};
+/// use tower_ryw::RywLayer;
+///
+/// let app: Router = Router::new()
+///     .route("/notes/{id}", get(|| async { "a note" }).put(|| async { "saved" }))
+///     .layer(RywLayer::new());
+/// ```
+///
+/// With real positions and a key that all instances share:
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let topology = tower_ryw::Topology::new();
+/// use tower_ryw::{Key, Ladder, Level, RywLayer};
+///
+/// let layer = RywLayer::builder()
+///     .positions(topology)
+///     .signing_key(Key::new(1, b"at least 32 bytes from your secret store")?)
+///     .level(Level::ReadYourWrites)
+///     .ladder(Ladder::new().wait(std::time::Duration::from_millis(20)))
+///     .build()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RywLayer {
+    config: Arc<Config>,
+}
+
+/// Settings of a [`RywLayer`]; [`build`](Self::build) checks them.
+#[must_use]
+pub struct RywLayerBuilder {
+    enabled: bool,
+    classify: Box<dyn Classify>,
+    minimum: Level,
+    default: Option<Level>,
+    maximum: Level,
+    ladder: Ladder,
+    rules: Vec<RouteRule>,
+    store: Option<Arc<dyn MarkStore>>,
+    capacity: Option<usize>,
+    session_ttl: Option<Duration>,
+    topology: Option<Topology>,
+    keys: Option<Keyring>,
+    tenant_of: Option<Box<TenantOf>>,
+    subjects_of: Option<Box<SubjectsOf>>,
+    window: Duration,
+    store_deadline: Duration,
+    sample_deadline: Duration,
+    token_max_age: Duration,
+    cookie: CookiePolicy,
+    tell_route: bool,
+    primary_budget: usize,
+    log_decisions: bool,
+    observer: Option<Arc<dyn Observe>>,
+}
+
+type TenantOf = dyn Fn(RequestHead<'_>) -> Option<Tenant> + Send + Sync;
+type SubjectsOf = dyn Fn(RequestHead<'_>) -> Vec<Subject> + Send + Sync;
+
+/// A setting that can't be used. The text names it and says what is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(#[source] ConfigErrorKind);
+
+/// What is wrong with a setting.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigErrorKind {
+    /// A duration that must not be zero.
+    #[error("{setting} is zero: give it a positive duration{hint}")]
+    Zero {
+        /// The setting.
+        setting: &'static str,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// A ladder waits longer than requests should be held.
+    #[error("a ladder waits {given:?}: at most {MAX_WAIT:?} is accepted, because waiting requests pile up")]
+    WaitTooLong {
+        /// The wait that was asked for.
+        given: Duration,
+    },
+    /// A route rule whose path can match nothing.
+    #[error("route rule {path:?}: a path starts with '/', and '*' is accepted at its end only")]
+    Path {
+        /// The path.
+        path: String,
+    },
+    /// The maximum level is below the minimum.
+    #[error("the maximum level {maximum} is below the minimum level {minimum}: raise the one or lower the other")]
+    Levels {
+        /// The minimum.
+        minimum: Level,
+        /// The maximum.
+        maximum: Level,
+    },
+    /// Two settings exclude each other.
+    #[error("{one} and {other} can't be set together: {hint}")]
+    Conflict {
+        /// One setting.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// An environment variable does not parse.
+    #[error("environment variable {name} is {value:?}: accepted {accepted}")]
+    Env {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What is accepted.
+        accepted: &'static str,
+    },
+    /// No key can be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl ConfigError {
+    /// What is wrong.
+    #[must_use]
+    pub const fn kind(&self) -> &ConfigErrorKind {
+        &self.0
+    }
+}
+
+impl From<ConfigErrorKind> for ConfigError {
+    fn from(kind: ConfigErrorKind) -> Self {
+        Self(kind)
+    }
+}
+
+impl RywLayer {
+    /// A layer with the defaults of [`RywLayerBuilder`]: read-your-writes, marks in this process, sessions by cookie
+    /// or `X-Session-ID`. It knows no positions, so a write sends its session to the primary for two seconds.
+    ///
+    /// # Panics
+    /// If the operating system has no randomness to give.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "defaults are valid; without randomness there are no sessions")]
+    pub fn new() -> Self {
+        Self::builder().build().expect("the default settings are valid")
+    }
+
+    /// Settings for a layer.
+    pub fn builder() -> RywLayerBuilder {
+        RywLayerBuilder {
+            enabled: true,
+            classify: Box::new(SafeMethods),
+            minimum: Level::ReadYourWrites,
+            default: None,
+            maximum: Level::Strong,
+            ladder: Ladder::new(),
+            rules: Vec::new(),
+            store: None,
+            capacity: None,
+            session_ttl: None,
+            topology: None,
+            keys: None,
+            tenant_of: None,
+            subjects_of: None,
+            window: Duration::from_secs(2),
+            store_deadline: Duration::from_millis(100),
+            sample_deadline: Duration::from_millis(500),
+            token_max_age: Duration::from_secs(24 * 60 * 60),
+            cookie: CookiePolicy::Secure,
+            tell_route: true,
+            primary_budget: 256,
+            log_decisions: false,
+            observer: None,
+        }
+    }
+
+    /// A layer as the environment says, see [`RywLayerBuilder::from_env`].
+    ///
+    /// # Errors
+    /// [`ConfigErrorKind::Env`] for a variable that does not parse, and as [`RywLayerBuilder::build`].
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::builder().from_env()?.build()
+    }
+
+    /// What the layer has done so far.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.config.stats
+    }
+
+    /// The nodes that the layer routes by, if it knows positions.
+    #[must_use]
+    pub fn topology(&self) -> Option<&Topology> {
+        self.config.topology.as_ref()
+    }
+}
+
+impl Default for RywLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for RywLayer {
+    type Service = RywService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RywService::new(inner, Arc::clone(&self.config))
+    }
+}
+
+impl RywLayerBuilder {
+    /// Whether the layer does anything. Default: true.
+    pub const fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// How reads are told from writes. Default: [`SafeMethods`].
+    pub fn classify(mut self, classify: impl Classify) -> Self {
+        self.classify = Box::new(classify);
+        self
+    }
+
+    /// The level that every request is served at, at least. Default: [`Level::ReadYourWrites`].
+    pub const fn level(mut self, minimum: Level) -> Self {
+        self.minimum = minimum;
+        self
+    }
+
+    /// The level of requests that don't ask for one; others may ask for less, down to [`level`](Self::level).
+    /// Default: the same as [`level`](Self::level).
+    pub const fn default_level(mut self, level: Level) -> Self {
+        self.default = Some(level);
+        self
+    }
+
+    /// The strongest level that a client may ask for; more is lowered to it. Default: [`Level::Strong`].
+    pub const fn max_level(mut self, maximum: Level) -> Self {
+        self.maximum = maximum;
+        self
+    }
+
+    /// What to do when no replica is fresh enough. Default: [`Ladder::new`].
+    pub const fn ladder(mut self, ladder: Ladder) -> Self {
+        self.ladder = ladder;
+        self
+    }
+
+    /// Adds a rule for some paths; the first that matches counts. Default: none.
+    pub fn route(mut self, rule: RouteRule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// Where marks are kept. Default: a [`LocalStore`] of its own.
+    pub fn store(mut self, store: impl MarkStore) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// How many subjects the layer's own [`LocalStore`] keeps. Default: 1 000 000.
+    pub const fn store_capacity(mut self, subjects: usize) -> Self {
+        self.capacity = Some(subjects);
+        self
+    }
+
+    /// How long the layer's own [`LocalStore`] keeps a mark after its last write. Default: 5 minutes.
+    pub const fn session_ttl(mut self, ttl: Duration) -> Self {
+        self.session_ttl = Some(ttl);
+        self
+    }
+
+    /// The positions of the primary and its replicas. Default: none, so that a [`window`](Self::window) decides.
+    pub fn positions(mut self, topology: Topology) -> Self {
+        self.topology = Some(topology);
+        self
+    }
+
+    /// The key that signs tokens; give all instances the same. Default: a random one, good for this process.
+    pub fn signing_key(self, key: Key) -> Self {
+        self.signing_keys(Keyring::new(key))
+    }
+
+    /// Several active keys, for rotation.
+    pub fn signing_keys(mut self, keys: Keyring) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// The tenant of a request that no other layer has attached a [`Tenant`] to as an extension. It should come from
+    /// the authenticated side of the request. Default: one tenant for all.
+    pub fn tenant(mut self, of: impl Fn(RequestHead<'_>) -> Option<Tenant> + Send + Sync + 'static) -> Self {
+        self.tenant_of = Some(Box::new(of));
+        self
+    }
+
+    /// Further subjects of a request, besides its session: a user, a resource. A read must see what has been written
+    /// about any of them, and a write marks them all. Default: none.
+    pub fn subjects(mut self, of: impl Fn(RequestHead<'_>) -> Vec<Subject> + Send + Sync + 'static) -> Self {
+        self.subjects_of = Some(Box::new(of));
+        self
+    }
+
+    /// How long a session stays on the primary after a write whose position is not known: every write, where there
+    /// are no positions; otherwise one whose outcome nobody knows. It must be longer than such a write can still take
+    /// to commit. Default: 2 s.
+    pub const fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// How long to wait for the mark store. Default: 100 ms.
+    pub const fn store_deadline(mut self, deadline: Duration) -> Self {
+        self.store_deadline = deadline;
+        self
+    }
+
+    /// How long to wait for the primary's position after a write, or when marks are unknown. Default: 500 ms.
+    pub const fn sample_deadline(mut self, deadline: Duration) -> Self {
+        self.sample_deadline = deadline;
+        self
+    }
+
+    /// How old a token may be; an older one makes its session's marks unknown. Default: 24 h.
+    pub const fn token_max_age(mut self, age: Duration) -> Self {
+        self.token_max_age = age;
+        self
+    }
+
+    /// Whether browsers get a cookie. Default: [`CookiePolicy::Secure`].
+    pub const fn cookie(mut self, policy: CookiePolicy) -> Self {
+        self.cookie = policy;
+        self
+    }
+
+    /// Whether responses tell who served them, and why, in `Ryw-Route`. Default: true.
+    pub const fn tell_route(mut self, tell: bool) -> Self {
+        self.tell_route = tell;
+        self
+    }
+
+    /// How many reads at a time may be on the primary only because no replica is fresh enough. Default: 256.
+    pub const fn primary_budget(mut self, reads: usize) -> Self {
+        self.primary_budget = reads;
+        self
+    }
+
+    /// Whether each decision is logged, at level INFO and at most 100 a second. Default: false.
+    pub const fn log_decisions(mut self, log: bool) -> Self {
+        self.log_decisions = log;
+        self
+    }
+
+    /// Who else wants to know what the layer does. Default: nobody.
+    pub fn observer(mut self, observer: impl Observe) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Sets what the environment says, as the `Environment` table of the README lists it; what it does not say is set
+    /// to that table's defaults.
+    ///
+    /// # Errors
+    /// [`ConfigErrorKind::Env`] for a variable that does not parse, and [`ConfigErrorKind::Conflict`] for two windows
+    /// that differ.
+    pub fn from_env(self) -> Result<Self, ConfigError> {
+        crate::env::apply(self, |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says which setting can't be used and what is accepted.
+    pub fn build(self) -> Result<RywLayer, ConfigError> {
+        self.check()?;
+        let Self {
+            enabled,
+            classify,
+            minimum,
+            default,
+            maximum,
+            ladder,
+            rules,
+            store,
+            capacity,
+            session_ttl,
+            topology,
+            keys,
+            tenant_of,
+            subjects_of,
+            window,
+            store_deadline,
+            sample_deadline,
+            token_max_age,
+            cookie,
+            tell_route,
+            primary_budget,
+            log_decisions,
+            observer,
+        } = self;
+        let store = store.unwrap_or_else(|| {
+            let mut builder = LocalStore::builder();
+            builder = capacity.map_or(builder, |capacity| builder.capacity(capacity));
+            builder = session_ttl.map_or(builder, |ttl| builder.ttl(ttl));
+            builder = if topology.is_some() { builder } else { builder.held_at_start(window) };
+            Arc::new(builder.build())
+        });
+        let keys = match keys {
+            Some(keys) => keys,
+            None => Keyring::random().map_err(ConfigErrorKind::from)?,
+        };
+        let config = Config {
+            enabled,
+            started: Instant::now(),
+            policy: Policy { classify, minimum, default: default.unwrap_or(minimum), maximum, ladder, rules },
+            store,
+            topology,
+            keys,
+            tenant_of,
+            subjects_of,
+            window,
+            store_deadline,
+            sample_deadline,
+            token_max_age,
+            cookie,
+            tell_route,
+            budget: Budget::new(primary_budget),
+            stats: Stats::new(),
+            decision_log: log_decisions.then(DecisionLog::default),
+            observer,
+        };
+        Ok(RywLayer { config: Arc::new(config) })
+    }
+
+    fn check(&self) -> Result<(), ConfigErrorKind> {
+        for (setting, value, hint) in [
+            ("window", Some(self.window), "; to switch enforcement off, use enabled(false)"),
+            ("session_ttl", self.session_ttl, ""),
+            ("store_deadline", Some(self.store_deadline), ""),
+            ("sample_deadline", Some(self.sample_deadline), ""),
+            ("token_max_age", Some(self.token_max_age), ""),
+        ] {
+            if value == Some(Duration::ZERO) {
+                return Err(ConfigErrorKind::Zero { setting, hint });
+            }
+        }
+        if self.store.is_some() && (self.capacity.is_some() || self.session_ttl.is_some()) {
+            let hint = "they are settings of the layer's own store; set them on the store that you give";
+            return Err(ConfigErrorKind::Conflict { one: "store", other: "store_capacity or session_ttl", hint });
+        }
+        if self.maximum < self.minimum {
+            return Err(ConfigErrorKind::Levels { minimum: self.minimum, maximum: self.maximum });
+        }
+        for rule in &self.rules {
+            let exact = rule.path.strip_suffix('*').unwrap_or(&rule.path);
+            if !exact.starts_with('/') || exact.contains('*') {
+                return Err(ConfigErrorKind::Path { path: rule.path.clone() });
+            }
+        }
+        let ladders = self.rules.iter().filter_map(|rule| rule.ladder).chain([self.ladder]);
+        match ladders.map(|ladder| ladder.wait).max() {
+            Some(given) if given > MAX_WAIT => Err(ConfigErrorKind::WaitTooLong { given }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for RywLayerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RywLayerBuilder").field("minimum", &self.minimum).finish_non_exhaustive()
+    }
+}

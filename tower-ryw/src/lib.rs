@@ -1,0 +1,56 @@
+//! Read-your-writes for any Tower service.
+//!
+//! A web application that reads from database replicas shows users stale data right after they saved. [`RywLayer`]
+//! finds out what a session must already be able to see, routes the read to a replica that is fresh enough or to the
+//! primary, and remembers writes:
+//!
+//! ```text
+//! request ─► identify ─► lookup ─► decide ─► [ your service ] ─► outcome ─► record ─► annotate ─► response
+//! ```
+//!
+//! * [`RywLayer`] wraps a service, [`RywContext`] is what its handlers see of it.
+//! * [`Topology`] knows where the nodes are in the log; an adapter such as `ryw-postgres` feeds it.
+//! * [`RywRouter`] is for when the request itself goes to a primary or a replica service.
+//! * [`LocalStore`] keeps marks in this process; any [`MarkStore`] can take its place.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod problem;
+mod policy;
+mod observe;
+mod memory;
+pub mod topology;
+mod config;
+mod identify;
+mod lookup;
+mod decide;
+mod route;
+mod outcome;
+mod record;
+mod annotate;
+mod context;
+mod future;
+mod service;
+mod layer;
+mod env;
+mod router;
+
+pub use config::CookiePolicy;
+#[cfg(feature = "axum")]
+pub use context::MissingLayer;
+pub use context::{RywContext, TooManySubjects, WithContext};
+pub use decide::Route;
+pub use future::ResponseFuture;
+pub use layer::{ConfigError, ConfigErrorKind, RywLayer, RywLayerBuilder};
+pub use memory::{LocalStore, LocalStoreBuilder};
+pub use observe::{Observe, Recorded, Routed, Stats, StatsSnapshot};
+pub use policy::{Classify, Intent, Ladder, RequestHead, RouteRule, SafeMethods};
+pub use problem::AnswerBody;
+pub use router::RywRouter;
+pub use service::RywService;
+pub use topology::{NodeName, Topology};
+
+pub use ryw_core::{
+    ClusterId, Epoch, Key, Keyring, Level, Lost, Mark, MarkStore, Marks, Position, Reason, SessionId, Subject, Tenant,
+    wire,
+};

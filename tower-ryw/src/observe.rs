@@ -1,0 +1,211 @@
+//! What can be seen from outside: one place for counters and log lines, so that routing stays free of them.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use ryw_core::{Level, Reason, TokenError};
+
+/// Watches what the layer does. Every method has an empty default; called on the request's task, so be quick.
+pub trait Observe: fmt::Debug + Send + Sync + 'static {
+    /// A request has been given its route.
+    fn routed(&self, event: &Routed<'_>) {
+        let _ = event;
+    }
+
+    /// A request's writes have been recorded, or could not be.
+    fn recorded(&self, event: Recorded) {
+        let _ = event;
+    }
+
+    /// A token was not believed.
+    fn token_refused(&self, error: TokenError) {
+        let _ = error;
+    }
+}
+
+/// Where one request was sent.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Routed<'a> {
+    /// True for the primary, false for a replica.
+    pub primary: bool,
+    /// The node, where one was chosen by name.
+    pub node: Option<&'a str>,
+    /// Why.
+    pub reason: Reason,
+    /// The level that applied.
+    pub level: Level,
+    /// How long the request waited for a replica.
+    pub waited: Duration,
+    /// Whether the level was achieved.
+    pub achieved: bool,
+}
+
+/// What became of a request's marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Recorded {
+    /// A write's position, or a window, is in the store.
+    Written,
+    /// The position of a read is in the store (levels MONOTONIC, SESSION and CAUSAL).
+    Read,
+    /// Nobody knows whether the request wrote; its subjects are held to the primary for a while.
+    UnknownOutcome,
+    /// The write's position could not be sampled in time; its subjects are treated as unknown.
+    WithoutPosition,
+    /// The store did not take the mark: only the response's token carries it.
+    NotStored,
+}
+
+/// Counters of one layer since it was built.
+#[derive(Debug)]
+pub struct Stats {
+    routed: [[AtomicU64; Reason::ALL.len()]; 2],
+    recorded: [AtomicU64; 5],
+    tokens_refused: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// A copy of the [`Stats`] at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatsSnapshot {
+    /// Requests by route (`"primary"` or `"replica"`) and reason; those that occurred.
+    pub routed: Vec<(&'static str, Reason, u64)>,
+    /// Requests whose writes or reads were recorded with a mark.
+    pub marked: u64,
+    /// Requests of which nobody knows whether they wrote.
+    pub unknown_outcomes: u64,
+    /// Marks whose position could not be sampled, or which the store did not take.
+    pub degraded_marks: u64,
+    /// Tokens that were not believed.
+    pub tokens_refused: u64,
+    /// Requests that were refused by the layer.
+    pub refused: u64,
+}
+
+impl Stats {
+    pub(crate) fn new() -> Self {
+        Self {
+            routed: Default::default(),
+            recorded: Default::default(),
+            tokens_refused: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn snapshot(&self) -> StatsSnapshot {
+        let mut routed = Vec::new();
+        for (route, counters) in ["replica", "primary"].into_iter().zip(&self.routed) {
+            for (reason, counter) in Reason::ALL.into_iter().zip(counters) {
+                let count = counter.load(Relaxed);
+                if count > 0 {
+                    routed.push((route, reason, count));
+                }
+            }
+        }
+        let recorded = |which: Recorded| self.recorded[which as usize].load(Relaxed);
+        StatsSnapshot {
+            routed,
+            marked: recorded(Recorded::Written) + recorded(Recorded::Read),
+            unknown_outcomes: recorded(Recorded::UnknownOutcome),
+            degraded_marks: recorded(Recorded::WithoutPosition) + recorded(Recorded::NotStored),
+            tokens_refused: self.tokens_refused.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+        }
+    }
+}
+
+impl Observe for Stats {
+    fn routed(&self, event: &Routed<'_>) {
+        self.routed[usize::from(event.primary)][event.reason as usize].fetch_add(1, Relaxed);
+    }
+
+    fn recorded(&self, event: Recorded) {
+        self.recorded[event as usize].fetch_add(1, Relaxed);
+        if matches!(event, Recorded::WithoutPosition | Recorded::NotStored) {
+            tracing::warn!(what = ?event, "a mark is degraded");
+        }
+    }
+
+    fn token_refused(&self, error: TokenError) {
+        self.tokens_refused.fetch_add(1, Relaxed);
+        tracing::debug!(%error, "token refused");
+    }
+}
+
+/// Logs each decision, at most [`MAX_LINES`](DecisionLog::MAX_LINES) a second.
+#[derive(Debug, Default)]
+pub(crate) struct DecisionLog {
+    /// The second in the upper half, the lines of that second in the lower.
+    written: AtomicU64,
+}
+
+impl DecisionLog {
+    const MAX_LINES: u32 = 100;
+
+    pub(crate) fn write(&self, event: &Routed<'_>, second: u32) {
+        if !self.may_write(second) {
+            return;
+        }
+        tracing::info!(
+            primary = event.primary,
+            node = event.node,
+            reason = event.reason.word(),
+            level = event.level.word(),
+            waited_ms = u64::try_from(event.waited.as_millis()).unwrap_or(u64::MAX),
+            achieved = event.achieved,
+            "request routed"
+        );
+    }
+
+    fn may_write(&self, second: u32) -> bool {
+        let second = u64::from(second) << 32;
+        let count = |written: u64| {
+            if written & !u64::from(u32::MAX) != second {
+                return Some(second | 1);
+            }
+            (written < second + u64::from(Self::MAX_LINES)).then_some(written + 1)
+        };
+        self.written.fetch_update(Relaxed, Relaxed, count).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_decision_log_is_limited_per_second() {
+        let log = DecisionLog::default();
+        let written = |second| (0..1000).filter(|_| log.may_write(second)).count();
+        assert_eq!([written(1), written(1), written(2)], [100, 0, 100]);
+    }
+
+    #[test]
+    fn counts_by_route_and_reason() {
+        let stats = Stats::new();
+        let event = Routed {
+            primary: true,
+            node: None,
+            reason: Reason::Behind,
+            level: Level::ReadYourWrites,
+            waited: Duration::ZERO,
+            achieved: true,
+        };
+        stats.routed(&event);
+        stats.routed(&Routed { primary: false, reason: Reason::CaughtUp, ..event });
+        stats.routed(&event);
+        let expected = [("replica", Reason::CaughtUp, 1), ("primary", Reason::Behind, 2)];
+        assert_eq!(stats.snapshot().routed, expected);
+    }
+}

@@ -1,0 +1,144 @@
+//! Stage 5: did it write?
+//!
+//! Three answers, not two. Pure.
+
+use http::{Response, StatusCode};
+
+use crate::policy::Intent;
+
+/// What is known of a request's writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    /// It certainly wrote nothing.
+    NotWritten,
+    /// Its writes are committed.
+    Committed,
+    /// Nobody knows: it failed, timed out or was cancelled after it may have written.
+    Unknown,
+}
+
+/// What the handler itself has said about its writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Told {
+    #[default]
+    Nothing,
+    Written,
+    NotWritten,
+}
+
+/// gRPC codes that a handler gives before it changes anything: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS,
+/// PERMISSION_DENIED, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, UNAUTHENTICATED.
+const GRPC_REFUSALS: [&[u8]; 8] = [b"3", b"5", b"6", b"7", b"9", b"11", b"12", b"16"];
+
+/// The outcome of a request that was answered.
+pub(crate) fn outcome<B>(intent: Intent, told: Told, response: &Response<B>) -> Outcome {
+    let answered = match response.headers().get("grpc-status") {
+        // A gRPC response of headers only. With a body the status comes after it, and success is the safe guess.
+        Some(status) if status.as_bytes() == b"0" => Outcome::Committed,
+        Some(status) if GRPC_REFUSALS.contains(&status.as_bytes()) => Outcome::NotWritten,
+        Some(_) => Outcome::Unknown,
+        None => by_status(response.status()),
+    };
+    match (told, intent) {
+        // A handler that wrote and then failed has said nothing about its commit.
+        (Told::Written, _) if answered == Outcome::NotWritten => Outcome::Committed,
+        (Told::Written, _) => answered,
+        (Told::NotWritten, _) => Outcome::NotWritten,
+        (Told::Nothing, Intent::Read) => Outcome::NotWritten,
+        (Told::Nothing, Intent::Write) => answered,
+    }
+}
+
+/// Redirects count as success: after POST-redirect-GET the next page must show what was posted.
+fn by_status(status: StatusCode) -> Outcome {
+    match status {
+        // Given up while the service was at work.
+        StatusCode::REQUEST_TIMEOUT => Outcome::Unknown,
+        _ if status.is_client_error() => Outcome::NotWritten,
+        _ if status.is_success() || status.is_redirection() || status.is_informational() => Outcome::Committed,
+        _ => Outcome::Unknown,
+    }
+}
+
+/// The outcome of a request that ended without an answer: an error, a panic, a client that left.
+pub(crate) fn unanswered(intent: Intent, told: Told) -> Outcome {
+    match (told, intent) {
+        (Told::NotWritten, _) | (Told::Nothing, Intent::Read) => Outcome::NotWritten,
+        (Told::Written, _) | (Told::Nothing, Intent::Write) => Outcome::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(intent: Intent, told: Told, status: u16, grpc: Option<&'static str>, expected: Outcome) {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        if let Some(code) = grpc {
+            response.headers_mut().insert("grpc-status", code.parse().unwrap());
+        }
+        assert_eq!(outcome(intent, told, &response), expected, "{intent:?} {told:?} {status} {grpc:?}");
+    }
+
+    #[test]
+    fn answered() {
+        use Outcome::*;
+        for (status, expected) in [
+            (200, Committed),
+            (201, Committed),
+            (204, Committed),
+            (302, Committed),
+            (303, Committed),
+            (101, Committed),
+            (400, NotWritten),
+            (404, NotWritten),
+            (409, NotWritten),
+            (422, NotWritten),
+            (499, NotWritten),
+            (408, Unknown),
+            (500, Unknown),
+            (502, Unknown),
+            (503, Unknown),
+            (504, Unknown),
+            (599, Unknown),
+            (700, Unknown),
+        ] {
+            check(Intent::Write, Told::Nothing, status, None, expected);
+            check(Intent::Read, Told::Nothing, status, None, NotWritten);
+            check(Intent::Write, Told::NotWritten, status, None, NotWritten);
+        }
+        check(Intent::Read, Told::Written, 200, None, Committed);
+        check(Intent::Read, Told::Written, 404, None, Committed);
+        check(Intent::Read, Told::Written, 500, None, Unknown);
+    }
+
+    #[test]
+    fn answered_by_grpc() {
+        use Outcome::*;
+        for (code, expected) in [
+            ("0", Committed),
+            ("3", NotWritten),
+            ("5", NotWritten),
+            ("16", NotWritten),
+            ("1", Unknown),
+            ("2", Unknown),
+            ("4", Unknown),
+            ("10", Unknown),
+            ("13", Unknown),
+            ("14", Unknown),
+            ("15", Unknown),
+            ("nonsense", Unknown),
+        ] {
+            check(Intent::Write, Told::Nothing, 200, Some(code), expected);
+        }
+    }
+
+    #[test]
+    fn without_an_answer_a_write_is_unknown() {
+        assert_eq!(unanswered(Intent::Write, Told::Nothing), Outcome::Unknown);
+        assert_eq!(unanswered(Intent::Read, Told::Written), Outcome::Unknown);
+        assert_eq!(unanswered(Intent::Read, Told::Nothing), Outcome::NotWritten);
+        assert_eq!(unanswered(Intent::Write, Told::NotWritten), Outcome::NotWritten);
+    }
+}

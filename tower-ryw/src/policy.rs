@@ -1,0 +1,279 @@
+//! What a deployment decides: which requests write, which level a route demands, what to do when replicas lag.
+
+use std::{fmt, time::Duration};
+
+use http::{Extensions, HeaderMap, Method, Request, Uri};
+use ryw_core::Level;
+
+/// What a request is going to do to the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Intent {
+    /// It only reads. A handler that writes all the same says so with
+    /// [`RywContext::mark_written`](crate::RywContext::mark_written).
+    Read,
+    /// It may write.
+    Write,
+}
+
+/// The head of a request: everything but its body.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RequestHead<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target.
+    pub uri: &'a Uri,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// What other layers have attached.
+    pub extensions: &'a Extensions,
+}
+
+impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
+    fn from(request: &'a Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        }
+    }
+}
+
+/// Tells reads from writes.
+///
+/// Implemented for closures:
+///
+/// ```
+/// use tower_ryw::{Classify, Intent, RequestHead};
+/// let by_path = |head: RequestHead<'_>| match head.uri.path() {
+///     "/graphql/query" => Intent::Read,
+///     _ => Intent::Write,
+/// };
+/// let request = http::Request::post("/graphql/query").body(()).unwrap();
+/// assert_eq!(by_path.classify((&request).into()), Intent::Read);
+/// ```
+pub trait Classify: Send + Sync + 'static {
+    /// What this request is going to do.
+    fn classify(&self, head: RequestHead<'_>) -> Intent;
+}
+
+impl<F> Classify for F
+where
+    F: Fn(RequestHead<'_>) -> Intent + Send + Sync + 'static,
+{
+    fn classify(&self, head: RequestHead<'_>) -> Intent {
+        self(head)
+    }
+}
+
+/// The default: GET, HEAD, OPTIONS and TRACE (RFC 9110, section 9.2.1) and QUERY (RFC 10008) read; all else writes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SafeMethods;
+
+impl Classify for SafeMethods {
+    fn classify(&self, head: RequestHead<'_>) -> Intent {
+        // Deliberately not only Method::is_safe, which does not know QUERY.
+        if head.method.is_safe() || head.method.as_str() == "QUERY" { Intent::Read } else { Intent::Write }
+    }
+}
+
+/// What to do, rung by rung, when no replica is fresh enough for a read.
+///
+/// First wait, then ask the primary within its budget, then serve a stale read if that is allowed, then refuse with
+/// 503 and `Retry-After`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ladder {
+    pub(crate) wait: Duration,
+    pub(crate) primary: bool,
+    pub(crate) stale: Option<Duration>,
+}
+
+impl Ladder {
+    /// Wait 10 ms for a replica, then ask the primary, then refuse.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { wait: Duration::from_millis(10), primary: true, stale: None }
+    }
+
+    /// How long to wait for a replica to catch up. Zero does not wait. Default: 10 ms. At most 2 s.
+    #[must_use]
+    pub const fn wait(mut self, limit: Duration) -> Self {
+        self.wait = limit;
+        self
+    }
+
+    /// Whether the primary may serve reads that no replica is fresh enough for. Default: true.
+    #[must_use]
+    pub const fn primary(mut self, allowed: bool) -> Self {
+        self.primary = allowed;
+        self
+    }
+
+    /// Serves a read from a replica that is at most this stale, rather than refusing it; the response says so.
+    /// Default: never.
+    #[must_use]
+    pub const fn stale(mut self, limit: Duration) -> Self {
+        self.stale = Some(limit);
+        self
+    }
+}
+
+impl Default for Ladder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What holds for some paths only.
+///
+/// ```
+/// use tower_ryw::{Intent, Level, RouteRule};
+/// let search = RouteRule::new("/v1/search").intent(Intent::Read);
+/// let money = RouteRule::new("/v1/accounts/*").level(Level::Strong);
+/// ```
+#[derive(Clone, Debug)]
+pub struct RouteRule {
+    pub(crate) path: String,
+    pub(crate) intent: Option<Intent>,
+    pub(crate) level: Option<Level>,
+    pub(crate) ladder: Option<Ladder>,
+}
+
+impl RouteRule {
+    /// A rule for one path, or for all paths with a prefix when it ends in `*`. The first rule that matches counts.
+    #[must_use]
+    pub fn new(path: impl Into<String>) -> Self {
+        Self { path: path.into(), intent: None, level: None, ladder: None }
+    }
+
+    /// Whether these requests read or write. Default: as [`Classify`] says.
+    #[must_use]
+    pub const fn intent(mut self, intent: Intent) -> Self {
+        self.intent = Some(intent);
+        self
+    }
+
+    /// The level that these requests are served at, at least. Default: the layer's.
+    #[must_use]
+    pub const fn level(mut self, minimum: Level) -> Self {
+        self.level = Some(minimum);
+        self
+    }
+
+    /// What to do when no replica is fresh enough. Default: the layer's.
+    #[must_use]
+    pub const fn ladder(mut self, ladder: Ladder) -> Self {
+        self.ladder = Some(ladder);
+        self
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        match self.path.strip_suffix('*') {
+            Some(prefix) => path.starts_with(prefix),
+            None => path == self.path,
+        }
+    }
+}
+
+/// The deployment's decisions, asked once per request.
+pub(crate) struct Policy {
+    pub(crate) classify: Box<dyn Classify>,
+    pub(crate) minimum: Level,
+    pub(crate) default: Level,
+    pub(crate) maximum: Level,
+    pub(crate) ladder: Ladder,
+    pub(crate) rules: Vec<RouteRule>,
+}
+
+/// What the policy says about one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) intent: Intent,
+    pub(crate) level: Level,
+    pub(crate) ladder: Ladder,
+}
+
+impl Policy {
+    /// A client may ask for more than the minimum, up to the maximum, and never for less.
+    pub(crate) fn terms(&self, head: RequestHead<'_>, asked: Option<Level>) -> Terms {
+        let rule = self.rules.iter().find(|rule| rule.matches(head.uri.path()));
+        let minimum = rule.and_then(|rule| rule.level).unwrap_or(self.minimum).max(self.minimum);
+        Terms {
+            intent: rule.and_then(|rule| rule.intent).unwrap_or_else(|| self.classify.classify(head)),
+            level: asked.unwrap_or(self.default).min(self.maximum).max(minimum),
+            ladder: rule.and_then(|rule| rule.ladder).unwrap_or(self.ladder),
+        }
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { classify: _, minimum, default, maximum, ladder, rules } = self;
+        f.debug_struct("Policy")
+            .field("minimum", minimum)
+            .field("default", default)
+            .field("maximum", maximum)
+            .field("ladder", ladder)
+            .field("rules", rules)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn safe_methods_read() {
+        for (method, expected) in [
+            ("GET", Intent::Read),
+            ("HEAD", Intent::Read),
+            ("OPTIONS", Intent::Read),
+            ("TRACE", Intent::Read),
+            ("QUERY", Intent::Read),
+            ("POST", Intent::Write),
+            ("PUT", Intent::Write),
+            ("PATCH", Intent::Write),
+            ("DELETE", Intent::Write),
+            ("CONNECT", Intent::Write),
+            ("PROPFIND", Intent::Write),
+            ("get", Intent::Write),
+        ] {
+            let request = Request::builder().method(method).body(()).unwrap();
+            assert_eq!(SafeMethods.classify((&request).into()), expected, "{method}");
+        }
+    }
+
+    #[test]
+    fn the_strongest_of_route_and_client_wins_up_to_the_maximum() {
+        use Level::*;
+        let policy = Policy {
+            classify: Box::new(SafeMethods),
+            minimum: Eventual,
+            default: ReadYourWrites,
+            maximum: Causal,
+            ladder: Ladder::new(),
+            rules: vec![
+                RouteRule::new("/money/*").level(Session),
+                RouteRule::new("/audit").level(Strong).intent(Intent::Read).ladder(Ladder::new().primary(false)),
+            ],
+        };
+        for (path, asked, expected) in [
+            ("/", None, ReadYourWrites),
+            ("/", Some(Eventual), Eventual),
+            ("/", Some(Strong), Causal),
+            ("/money/1", None, Session),
+            ("/money/1", Some(Eventual), Session),
+            ("/money/1", Some(Causal), Causal),
+            ("/money", Some(Eventual), Eventual),
+            ("/audit", Some(Eventual), Strong),
+        ] {
+            let request = Request::post(path).body(()).unwrap();
+            assert_eq!(policy.terms((&request).into(), asked).level, expected, "{path} {asked:?}");
+        }
+        let request = Request::post("/audit").body(()).unwrap();
+        let terms = policy.terms((&request).into(), None);
+        assert_eq!((terms.intent, terms.ladder.primary), (Intent::Read, false));
+    }
+}

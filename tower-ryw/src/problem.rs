@@ -1,0 +1,171 @@
+//! Answers that the layer gives itself: RFC 9457 problem details, or a gRPC status.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use ryw_core::Reason;
+
+/// A response body that can be made from bytes, so that a refusal can say what is wrong.
+///
+/// Implemented for [`Full`](http_body_util::Full), for axum's body (feature `axum`) and for tonic's (feature
+/// `tonic`). For a body of your own, wrap the bytes in whatever your service answers with.
+pub trait AnswerBody {
+    /// A body with exactly these bytes.
+    fn answer(bytes: Bytes) -> Self;
+}
+
+impl AnswerBody for Bytes {
+    fn answer(bytes: Bytes) -> Self {
+        bytes
+    }
+}
+
+impl AnswerBody for String {
+    fn answer(bytes: Bytes) -> Self {
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl AnswerBody for http_body_util::Full<Bytes> {
+    fn answer(bytes: Bytes) -> Self {
+        Self::new(bytes)
+    }
+}
+
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+impl AnswerBody for axum_core::body::Body {
+    fn answer(bytes: Bytes) -> Self {
+        bytes.into()
+    }
+}
+
+#[cfg(feature = "tonic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
+impl AnswerBody for tonic::body::Body {
+    fn answer(bytes: Bytes) -> Self {
+        Self::new(http_body_util::Full::new(bytes))
+    }
+}
+
+/// Why a request is answered by the layer and not by the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The request can't be understood.
+    BadRequest { detail: String },
+    /// Nothing that may serve this request is fresh enough or reachable.
+    Behind { reason: Reason, retry_after: Duration },
+}
+
+/// How refusals are written down for the client that asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http,
+    Grpc,
+}
+
+const GRPC_INVALID_ARGUMENT: u16 = 3;
+const GRPC_UNAVAILABLE: u16 = 14;
+
+impl Protocol {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let grpc =
+            headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        if grpc { Self::Grpc } else { Self::Http }
+    }
+}
+
+impl Refusal {
+    /// Nothing can serve this read now.
+    pub(crate) fn behind(reason: Reason) -> Self {
+        Self::Behind { reason, retry_after: Duration::from_secs(1) }
+    }
+
+    pub(crate) fn response<B: AnswerBody>(&self, protocol: Protocol) -> Response<B> {
+        let (status, title, detail, grpc) = match self {
+            Self::BadRequest { detail } => {
+                (StatusCode::BAD_REQUEST, "Bad request", detail.as_str(), GRPC_INVALID_ARGUMENT)
+            }
+            Self::Behind { reason, .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Not fresh enough yet", explain(*reason), GRPC_UNAVAILABLE)
+            }
+        };
+        let mut response = match protocol {
+            Protocol::Http => {
+                let problem = serde_json::json!({
+                    "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail,
+                });
+                let mut response = Response::new(B::answer(problem.to_string().into()));
+                *response.status_mut() = status;
+                let json = HeaderValue::from_static("application/problem+json");
+                response.headers_mut().insert(header::CONTENT_TYPE, json);
+                response
+            }
+            // A response of headers only; `grpc-message` is percent-encoded ASCII.
+            Protocol::Grpc => {
+                let mut response = Response::new(B::answer(Bytes::new()));
+                let headers = response.headers_mut();
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                headers.insert("grpc-status", grpc.into());
+                if let Ok(message) = HeaderValue::from_str(&percent_encode(detail)) {
+                    headers.insert("grpc-message", message);
+                }
+                response
+            }
+        };
+        if let Self::Behind { retry_after, .. } = self {
+            let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());
+        }
+        response
+    }
+}
+
+const fn explain(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Budget => "no replica is fresh enough, and the primary is busy with reads of this kind; retry (budget)",
+        Reason::NoReplica => "no replica and no primary can be reached; retry (no-replica)",
+        Reason::PendingWrite => "a write of this session may still be on its way; retry (pending-write)",
+        Reason::StoreUnavailable => "it is not known what this session has written; retry (store-unavailable)",
+        Reason::UnknownMarks => "it is not known what this session has written; retry (unknown-marks)",
+        _ => "no replica is fresh enough; retry (behind)",
+    }
+}
+
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_gets_problem_details() {
+        let refusal = Refusal::BadRequest { detail: "a \"quoted\" ü".into() };
+        let response: Response<String> = refusal.response(Protocol::Http);
+        assert_eq!(response.status(), 400);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let problem: serde_json::Value = serde_json::from_str(response.body()).unwrap();
+        assert_eq!((&problem["status"], &problem["detail"]), (&400.into(), &"a \"quoted\" ü".into()));
+    }
+
+    #[test]
+    fn grpc_gets_a_status() {
+        let refusal = Refusal::Behind { reason: Reason::Budget, retry_after: Duration::from_millis(1001) };
+        let response: Response<String> = refusal.response(Protocol::Grpc);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "14");
+        assert!(response.headers()["grpc-message"].to_str().unwrap().contains("budget"));
+        assert_eq!(percent_encode("100% behind\n"), "100%25 behind%0A");
+        assert_eq!(response.headers()["retry-after"], "2");
+    }
+}

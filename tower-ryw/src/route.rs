@@ -1,0 +1,91 @@
+//! Stage 3, live: asks [`decide`] with the newest view, waits when it says so, and takes the budget it needs.
+
+use std::{sync::Arc, time::Duration};
+
+use ryw_core::Reason;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    config::{Config, Permit},
+    decide::{Decision, Next, Question, decide},
+    lookup::Required,
+    policy::Terms,
+};
+
+/// A request on its way: where to, and the place it takes in the primary's budget.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    pub(crate) required: Required,
+    pub(crate) decision: Decision,
+    pub(crate) permit: Option<Permit>,
+}
+
+/// What can be said without waiting.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    Routed(Routing),
+    Wait { offset: u64 },
+    Refused(Reason),
+}
+
+/// Decides now. `patience` is how long the request may wait from here on.
+pub(crate) fn attempt(
+    config: &Config,
+    terms: &Terms,
+    required: &Required,
+    waited: Duration,
+    may_wait: bool,
+) -> Attempt {
+    let view = config.topology.as_ref().map(|topology| topology.view());
+    let mut question = Question {
+        terms,
+        required,
+        view: view.as_ref().map(|view| &***view),
+        now: Instant::now(),
+        waited,
+        may_wait,
+        budget: true,
+        pick: fastrand::usize(..),
+    };
+    let mut next = decide(&question);
+    let mut permit = None;
+    if matches!(&next, Next::Serve(decision) if decision.degraded) {
+        permit = config.budget.take();
+        if permit.is_none() {
+            question.budget = false;
+            next = decide(&question);
+        }
+    }
+    match next {
+        Next::Serve(decision) => Attempt::Routed(Routing { required: required.clone(), decision, permit }),
+        Next::Wait { offset } => Attempt::Wait { offset },
+        Next::Refuse(reason) => Attempt::Refused(reason),
+    }
+}
+
+/// Decides, and waits for a replica for as long as the ladder allows. The wait holds no connection.
+pub(crate) async fn route(config: Arc<Config>, terms: Terms, required: Required) -> Result<Routing, Reason> {
+    let started = Instant::now();
+    let deadline = started + terms.ladder.wait;
+    let mut may_wait = terms.ladder.wait > Duration::ZERO;
+    let mut waited = Duration::ZERO;
+    loop {
+        let offset = match attempt(&config, &terms, &required, waited, may_wait) {
+            Attempt::Routed(routing) => return Ok(routing),
+            Attempt::Refused(reason) => return Err(reason),
+            Attempt::Wait { offset } => offset,
+        };
+        // In line first, then a second look: a report in between is not missed.
+        let waiter = config.topology.as_ref().and_then(|topology| topology.wait_for(offset));
+        let Some(mut waiter) = waiter else {
+            may_wait = false;
+            continue;
+        };
+        match attempt(&config, &terms, &required, waited, may_wait) {
+            Attempt::Routed(routing) => return Ok(routing),
+            Attempt::Refused(reason) => return Err(reason),
+            Attempt::Wait { .. } => may_wait = timeout_at(deadline, waiter.woken()).await.is_ok(),
+        }
+        waited = started.elapsed().max(Duration::from_nanos(1));
+    }
+}

@@ -1,0 +1,92 @@
+//! The middleware itself.
+
+use std::{
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use ryw_core::wire;
+use tower_service::Service;
+
+use crate::{
+    config::Config,
+    context::Scope,
+    future::{ResponseFuture, Start, start},
+    identify::identify,
+    problem::{AnswerBody, Protocol},
+};
+
+/// Makes a service read-your-writes, see [`RywLayer`](crate::RywLayer).
+///
+/// Readiness and errors are the inner service's. The inner service has to be `Clone` because a request that waits for
+/// its marks or for a replica keeps the instance that was found ready and leaves a clone behind; requests that don't
+/// wait, which are nearly all, clone nothing.
+#[derive(Clone, Debug)]
+pub struct RywService<S> {
+    inner: S,
+    config: Arc<Config>,
+}
+
+impl<S> RywService<S> {
+    pub(crate) const fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
+    }
+
+    /// The wrapped service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The wrapped service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The wrapped service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for RywService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    R: AnswerBody,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let protocol = Protocol::of(request.headers());
+        if !self.config.enabled {
+            return ResponseFuture::serve(Scope::None, protocol, &mut self.inner, request);
+        }
+        // What only a response may say is not believed from a client, nor handed on to the service.
+        for name in [&wire::ROUTE, &wire::CONSISTENCY_ENFORCED] {
+            request.headers_mut().remove(name);
+        }
+        let identity = match identify(&self.config, (&request).into()) {
+            Ok(identity) => identity,
+            Err(refusal) => {
+                self.config.stats.refused();
+                return ResponseFuture::refuse(refusal, protocol);
+            }
+        };
+        match start(&self.config, identity) {
+            Start::Routed(scope) => ResponseFuture::serve(scope, protocol, &mut self.inner, request),
+            Start::Refused(refusal) => ResponseFuture::refuse(refusal, protocol),
+            Start::Wait(work) => {
+                let clone = self.inner.clone();
+                let ready = mem::replace(&mut self.inner, clone);
+                ResponseFuture::prepare(work, protocol, ready, request)
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Live knowledge about nodes: fed by watchers, read by decisions, waited on by requests.
+//!
+//! One watcher per node owns a [`Watch`] and reports readings into the topology. Nobody else queries a node for its
+//! position: who needs one *newer than now* asks for a [`Sample`], and the watcher's next query answers all who
+//! asked before it started. Decisions read the current [`View`] without a lock.
+
+mod sampler;
+mod view;
+mod waiters;
+
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+use ryw_core::{Epoch, Lineage, Position, Relation};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+pub use sampler::Sample;
+pub use view::{NodeName, NodeState, NodeView, View};
+pub(crate) use waiters::Waiter;
+
+use sampler::Sampler;
+use waiters::Waiters;
+
+/// How often a node is read while requests wait for it.
+const HURRIED_PAUSE: Duration = Duration::from_millis(1);
+/// How far the primary's past positions reach back, for bounded staleness.
+const HISTORY: usize = 4096;
+const HISTORY_STEP: Duration = Duration::from_millis(5);
+
+/// The nodes of one cluster. Cheap to clone; all clones are the same topology.
+///
+/// An adapter for a database adds its nodes and reports what it reads from them; [`ryw-postgres`] is one.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use ryw_core::{ClusterId, Epoch, Position};
+/// use tower_ryw::topology::{NodeState, Reading, Role, Topology};
+///
+/// let topology = Topology::new();
+/// let mut watch = topology.add("p");
+/// let position = Position::new(ClusterId::new(1), Epoch::new(1), 16);
+/// watch.begin().report(Reading::new(Role::Primary, position));
+/// assert_eq!(topology.view().primary().map(|node| node.state()), Some(NodeState::Primary));
+/// # }
+/// ```
+///
+/// [`ryw-postgres`]: https://docs.rs/ryw-postgres
+#[derive(Clone)]
+pub struct Topology(Arc<Inner>);
+
+struct Inner {
+    view: ArcSwap<View>,
+    writer: Mutex<Writer>,
+    waiters: Arc<Waiters>,
+}
+
+/// What only reports touch.
+#[derive(Default)]
+struct Writer {
+    samplers: Vec<Arc<Sampler>>,
+    /// Where the primary was, and since when everything acknowledged is contained in that.
+    history: VecDeque<(Instant, Position)>,
+}
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Accepts writes.
+    Primary,
+    /// Applies the primary's log.
+    Replica,
+}
+
+/// What was read from a node.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    role: Role,
+    position: Position,
+    forks: Vec<(Epoch, Epoch, u64)>,
+}
+
+/// One node's side of the topology, held by its watcher. Dropping it takes the node out of service.
+#[derive(Debug)]
+pub struct Watch {
+    topology: Topology,
+    node: usize,
+    sampler: Arc<Sampler>,
+    pause: Duration,
+}
+
+/// One reading that is under way. Dropping it without a report means that it failed.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    watch: &'a Watch,
+    started: Instant,
+    asked: Vec<oneshot::Sender<Position>>,
+    reported: bool,
+}
+
+impl Topology {
+    /// A topology without nodes, in which at most 10 000 requests wait at a time.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_max_waiters(10_000)
+    }
+
+    /// A topology without nodes, in which at most `limit` requests wait at a time; further ones don't wait.
+    #[must_use]
+    pub fn with_max_waiters(limit: usize) -> Self {
+        let waiters = Arc::new(Waiters::new(limit));
+        Self(Arc::new(Inner { view: ArcSwap::default(), writer: Mutex::default(), waiters }))
+    }
+
+    /// Adds a node, as yet unseen. Whether it is the primary or a replica is for its readings to say.
+    #[must_use]
+    pub fn add(&self, name: impl Into<NodeName>) -> Watch {
+        let sampler = Arc::new(Sampler::default());
+        let mut writer = self.0.writer.lock();
+        writer.samplers.push(Arc::clone(&sampler));
+        let mut view = View::clone(&self.0.view.load());
+        view.nodes.push(NodeView {
+            name: name.into(),
+            state: NodeState::Unseen,
+            applied: None,
+            read_at: None,
+            fresh_as_of: None,
+        });
+        let node = view.nodes.len() - 1;
+        self.0.view.store(Arc::new(view));
+        Watch { topology: self.clone(), node, sampler, pause: Duration::from_millis(20) }
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn view(&self) -> Guard<Arc<View>> {
+        self.0.view.load()
+    }
+
+    /// The primary's position, read after this call: it contains everything that had been committed by now.
+    #[must_use]
+    pub fn sample_primary(&self) -> Sample {
+        self.sample(|view| view.primary)
+    }
+
+    /// A node's position, read after this call: it contains everything that the node has shown by now.
+    #[must_use]
+    pub fn sample_node(&self, name: &NodeName) -> Sample {
+        self.sample(|view| view.nodes.iter().position(|node| node.name == *name))
+    }
+
+    /// How many requests are waiting for a replica.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.waiters.len()
+    }
+
+    fn sample(&self, which: impl FnOnce(&View) -> Option<usize>) -> Sample {
+        match which(&self.view()) {
+            Some(node) => {
+                let sampler = Arc::clone(&self.0.writer.lock().samplers[node]);
+                sampler.sample()
+            }
+            None => Sample::unavailable(),
+        }
+    }
+
+    /// A place among the waiting, or `None` when there are too many. Replicas are read at once, and often.
+    pub(crate) fn wait_for(&self, offset: u64) -> Option<Waiter> {
+        let waiter = self.0.waiters.join(offset)?;
+        self.0.writer.lock().samplers.iter().for_each(|sampler| sampler.hurry.notify_one());
+        Some(waiter)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut View, &mut Writer)) {
+        let reached = {
+            let mut writer = self.0.writer.lock();
+            let mut view = View::clone(&self.0.view.load());
+            let before: Vec<_> = view.nodes.iter().map(|node| node.state).collect();
+            change(&mut view, &mut writer);
+            elect(&mut view);
+            let same = before.iter().eq(view.nodes.iter().map(|node| &node.state));
+            let applied = view.replicas().filter_map(|node| node.applied).map(Position::offset).max();
+            self.0.view.store(Arc::new(view));
+            if same { applied } else { None }
+        };
+        match reached {
+            Some(offset) => self.0.waiters.reached(offset),
+            None => self.0.waiters.all(),
+        }
+    }
+}
+
+/// The primary is the node that says so in the newest epoch; whoever says so in an older one is fenced.
+fn elect(view: &mut View) {
+    let claims = |node: &NodeView| matches!(node.state, NodeState::Primary | NodeState::Fenced);
+    let current = view.lineage.as_ref().map(|lineage| (lineage.cluster(), lineage.current()));
+    for node in view.nodes.iter_mut().filter(|node| claims(node)) {
+        let place = node.applied.map(|applied| (applied.cluster(), applied.epoch()));
+        let rightful = node.state == NodeState::Primary && place.is_some() && place == current;
+        node.state = if rightful { NodeState::Primary } else { NodeState::Fenced };
+    }
+    view.primary = view.nodes.iter().position(|node| node.state == NodeState::Primary);
+}
+
+impl Reading {
+    /// A node in this role that has applied (or, as primary, written) everything up to `position`.
+    #[must_use]
+    pub const fn new(role: Role, position: Position) -> Self {
+        Self { role, position, forks: Vec::new() }
+    }
+
+    /// What the node knows of the past: epoch `epoch` continued the log of `parent` from `offset` on.
+    #[must_use]
+    pub fn fork(mut self, epoch: Epoch, parent: Epoch, offset: u64) -> Self {
+        self.forks.push((epoch, parent, offset));
+        self
+    }
+}
+
+impl Watch {
+    /// How long to rest between readings when nobody asks for one. Default: 20 ms.
+    #[must_use]
+    pub const fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    /// Waits until the next reading is due: after the pause, or at once when somebody asks for a [`Sample`] or waits
+    /// for a replica. Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Turn<'_> {
+        let pause = if self.topology.waiting() > 0 { HURRIED_PAUSE.min(self.pause) } else { self.pause };
+        tokio::select! {
+            () = self.sampler.hurry.notified() => {}
+            () = sleep(pause) => {}
+        }
+        self.begin()
+    }
+
+    /// Starts a reading now. Everything that was asked for until now is answered by it, so the query must not have
+    /// been sent yet.
+    pub fn begin(&mut self) -> Turn<'_> {
+        Turn { started: Instant::now(), asked: self.sampler.take(), watch: self, reported: false }
+    }
+
+    /// The topology this node belongs to.
+    #[must_use]
+    pub const fn topology(&self) -> &Topology {
+        &self.topology
+    }
+}
+
+impl Turn<'_> {
+    /// What the node answered.
+    pub fn report(mut self, reading: Reading) {
+        self.reported = true;
+        let (node, started) = (self.watch.node, self.started);
+        let mut usable = false;
+        self.watch.topology.update(|view, writer| {
+            usable = apply(view, writer, node, started, &reading);
+        });
+        let state = self.watch.topology.view().nodes[node].state;
+        if usable && state != NodeState::Fenced {
+            for sender in self.asked.drain(..) {
+                let _ = sender.send(reading.position);
+            }
+        }
+    }
+}
+
+/// Returns whether the node belongs to the cluster.
+fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, reading: &Reading) -> bool {
+    let Reading { role, position, forks } = reading;
+    // The first primary that answers says which cluster this is.
+    if view.lineage.is_none() && *role == Role::Primary {
+        view.lineage = Some(Lineage::new(position.cluster(), position.epoch()));
+    }
+    let Some(lineage) = view.lineage.clone().filter(|lineage| lineage.cluster() == position.cluster()) else {
+        let foreign = view.lineage.is_some();
+        let node = &mut view.nodes[node];
+        if foreign && node.state != NodeState::Fenced {
+            tracing::error!(node = %node.name, cluster = %position.cluster(), "node of another cluster is fenced");
+        }
+        node.state = if foreign { NodeState::Fenced } else { NodeState::Unseen };
+        node.applied = Some(*position);
+        return false;
+    };
+    let mut lineage = lineage;
+    for (epoch, parent, offset) in forks {
+        match lineage.clone().with_fork(*epoch, *parent, *offset) {
+            Ok(grown) => lineage = grown,
+            Err(error) => tracing::error!(node = %view.nodes[node].name, %error, "history is not believed"),
+        }
+    }
+    let fresh_as_of = match role {
+        Role::Primary => {
+            lineage = lineage.advanced_to(position.epoch());
+            remember(&mut writer.history, started, *position);
+            Some(started)
+        }
+        Role::Replica => writer
+            .history
+            .iter()
+            .rev()
+            .find(|(_, written)| lineage.relate(*written, *position) == Relation::Reached)
+            .map(|(since, _)| *since),
+    };
+    let node = &mut view.nodes[node];
+    node.state = if *role == Role::Primary { NodeState::Primary } else { NodeState::Replica };
+    node.applied = Some(*position);
+    node.read_at = Some(Instant::now());
+    // Freshness is a fact about the past: a reading can add to it, not take it back.
+    node.fresh_as_of = node.fresh_as_of.max(fresh_as_of);
+    view.lineage = Some(lineage);
+    true
+}
+
+fn remember(history: &mut VecDeque<(Instant, Position)>, started: Instant, position: Position) {
+    if history.back().is_some_and(|(last, _)| started.duration_since(*last) < HISTORY_STEP) {
+        return;
+    }
+    if history.len() == HISTORY {
+        history.pop_front();
+    }
+    history.push_back((started, position));
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.reported {
+            let node = self.watch.node;
+            self.watch.topology.update(|view, _| view.nodes[node].state = NodeState::Down);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let node = self.node;
+        drop(self.sampler.take());
+        self.topology.update(|view, _| view.nodes[node].state = NodeState::Down);
+    }
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topology").field("view", &**self.view()).field("waiting", &self.waiting()).finish()
+    }
+}

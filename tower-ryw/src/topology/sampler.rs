@@ -1,0 +1,63 @@
+//! Coalesced readings: one query in flight answers everybody who asked before it started.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use parking_lot::Mutex;
+use ryw_core::Position;
+use tokio::sync::{Notify, oneshot};
+
+/// Most requests that one node's readings may have waiting; further ones are not answered.
+const MAX_WAITING: usize = 65_536;
+
+/// Those who want to know a node's position as of now or later.
+#[derive(Debug, Default)]
+pub(super) struct Sampler {
+    waiting: Mutex<Vec<oneshot::Sender<Position>>>,
+    /// Tells the node's watcher that somebody is in a hurry.
+    pub(super) hurry: Notify,
+}
+
+/// A node's position, read after this was asked for. `None` when the reading failed.
+#[derive(Debug)]
+pub struct Sample(Option<oneshot::Receiver<Position>>);
+
+impl Sampler {
+    pub(super) fn sample(&self) -> Sample {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut waiting = self.waiting.lock();
+            if waiting.len() >= MAX_WAITING {
+                return Sample::unavailable();
+            }
+            waiting.push(sender);
+        }
+        self.hurry.notify_one();
+        Sample(Some(receiver))
+    }
+
+    /// Everybody who asked until now: the reading that starts next is late enough for all of them.
+    pub(super) fn take(&self) -> Vec<oneshot::Sender<Position>> {
+        std::mem::take(&mut *self.waiting.lock())
+    }
+}
+
+impl Sample {
+    pub(super) const fn unavailable() -> Self {
+        Self(None)
+    }
+}
+
+impl Future for Sample {
+    type Output = Option<Position>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            None => Poll::Ready(None),
+            Some(receiver) => Poll::Ready(ready!(Pin::new(receiver).poll(cx)).ok()),
+        }
+    }
+}
