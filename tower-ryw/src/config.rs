@@ -13,6 +13,7 @@ use ryw_core::{Keyring, MarkStore, Subject, Tenant, wire};
 use tokio::time::Instant;
 
 use crate::{
+    memory::LocalStore,
     observe::{DecisionLog, Observe, Recorded, Routed, Stats},
     policy::{Policy, RequestHead},
     topology::Topology,
@@ -27,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) started: Instant,
     pub(crate) policy: Policy,
     pub(crate) store: Arc<dyn MarkStore>,
+    /// The same as `store`, when it is the layer's own.
+    pub(crate) local_store: Option<LocalStore>,
     pub(crate) topology: Option<Topology>,
     pub(crate) keys: Keyring,
     pub(crate) tenant_of: Option<Box<TenantOf>>,

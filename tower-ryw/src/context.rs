@@ -155,7 +155,16 @@ impl RywContext {
     /// # Errors
     /// [`TooManySubjects`] when 64 have been added already.
     pub fn on_behalf_of(&self, subject: &Subject) -> Result<(), TooManySubjects> {
-        let key = self.0.config.keys.newest().subject(&self.0.identity.tenant, subject);
+        self.on_behalf_of_in(&self.0.identity.tenant, subject)
+    }
+
+    /// As [`on_behalf_of`](Self::on_behalf_of), for a subject of another tenant than the request's: where the tenant
+    /// is known to the handler only.
+    ///
+    /// # Errors
+    /// [`TooManySubjects`] when 64 have been added already.
+    pub fn on_behalf_of_in(&self, tenant: &Tenant, subject: &Subject) -> Result<(), TooManySubjects> {
+        let key = self.0.config.keys.newest().subject(tenant, subject);
         let mut progress = self.0.progress.lock();
         if progress.others.len() >= MAX_SUBJECTS {
             return Err(TooManySubjects);
@@ -365,6 +374,16 @@ impl<S: Sync> axum_core::extract::FromRequestParts<S> for RywContext {
 
     async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
         parts.extensions.get().cloned().or_else(Self::current).ok_or(MissingLayer)
+    }
+}
+
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+impl<S: Sync> axum_core::extract::OptionalFromRequestParts<S> for RywContext {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
+        Ok(parts.extensions.get().cloned().or_else(Self::current))
     }
 }
 

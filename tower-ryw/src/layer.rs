@@ -211,6 +211,12 @@ impl RywLayer {
         &self.config.stats
     }
 
+    /// The layer's own mark store, if it was not given another.
+    #[must_use]
+    pub fn local_store(&self) -> Option<&LocalStore> {
+        self.config.local_store.as_ref()
+    }
+
     /// The nodes that the layer routes by, if it knows positions.
     #[must_use]
     pub fn topology(&self) -> Option<&Topology> {
@@ -422,12 +428,13 @@ impl RywLayerBuilder {
             log_decisions,
             observer,
         } = self;
+        let mut local_store = None;
         let store = store.unwrap_or_else(|| {
             let mut builder = LocalStore::builder();
             builder = capacity.map_or(builder, |capacity| builder.capacity(capacity));
             builder = session_ttl.map_or(builder, |ttl| builder.ttl(ttl));
             builder = if topology.is_some() { builder } else { builder.held_at_start(window) };
-            Arc::new(builder.build())
+            Arc::new(local_store.insert(builder.build()).clone())
         });
         let keys = match keys {
             Some(keys) => keys,
@@ -438,6 +445,7 @@ impl RywLayerBuilder {
             started: Instant::now(),
             policy: Policy { classify, minimum, default: default.unwrap_or(minimum), maximum, ladder, rules },
             store,
+            local_store,
             topology,
             keys,
             tenant_of,

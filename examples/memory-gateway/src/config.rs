@@ -1,0 +1,110 @@
+//! The command line.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+/// A key-value service whose reads go to replicas that lag, and nobody sees stale data they wrote themselves.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = false)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    /// Where to listen
+    #[arg(long, global = true, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    pub(crate) listen: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) backend: BackendOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve until interrupted (the default)
+    Serve,
+    /// Drive load without the layer, with a time window, and with tower-ryw, and print what each lets through
+    Demo(DemoOptions),
+}
+
+/// Without any of these: a store in this process, whose replicas apply its log late.
+#[derive(Args, Debug)]
+pub(crate) struct BackendOptions {
+    /// Replicas of the store in this process [default: 2]
+    #[arg(long, global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(conflicts_with_all = ["primary", "postgres"])]
+    pub(crate) replicas: Option<u8>,
+
+    /// How late replicas are on average, in ms [default: 150]; with --postgres, how late the second standby applies
+    #[arg(long, global = true, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    #[arg(conflicts_with = "primary")]
+    lag_ms: Option<u64>,
+
+    /// Use the PostgreSQL primary at this URL
+    #[arg(long, global = true, value_name = "URL", requires = "replica", conflicts_with = "postgres")]
+    pub(crate) primary: Option<String>,
+
+    /// A standby of it; repeatable
+    #[arg(long, global = true, value_name = "URL", requires = "primary", conflicts_with = "postgres")]
+    pub(crate) replica: Vec<String>,
+
+    /// Start a PostgreSQL primary and two standbys of its own, in a temporary folder
+    #[arg(long, global = true)]
+    pub(crate) postgres: bool,
+}
+
+impl BackendOptions {
+    pub(crate) fn lag(&self) -> Duration {
+        Duration::from_millis(self.lag_ms.unwrap_or(150))
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoOptions {
+    /// Concurrent sessions of each kind
+    #[arg(long, default_value_t = 32, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=2000))]
+    pub(crate) sessions: u16,
+
+    /// How long to drive load, in seconds
+    #[arg(long, default_value_t = 8, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) seconds: u16,
+
+    /// Fewest stale reads without the layer for the run to prove anything
+    #[arg(long, default_value_t = 20, value_name = "NUMBER")]
+    pub(crate) min_stale: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_flags_are_named() {
+        for (arguments, parts) in [
+            (&["--postgres", "--primary", "x", "--replica", "y"][..], ["--postgres", "cannot be used with"]),
+            (&["--primary", "x"], ["--replica", "required"]),
+            (&["--replica", "x"], ["--primary", "required"]),
+            (&["--primary", "x", "--replica", "y", "--lag-ms", "5"], ["--lag-ms", "cannot be used with"]),
+            (&["--postgres", "--replicas", "2"], ["--replicas", "cannot be used with"]),
+            (&["--replicas", "0"], ["--replicas", "1..=16"]),
+            (&["--lag-ms", "-5"], ["-5", "unexpected argument"]),
+            (&["--lag-ms", "soon"], ["--lag-ms", "invalid digit"]),
+            (&["--listen", "8080"], ["--listen", "invalid socket address"]),
+            (&["demo", "--seconds", "0"], ["--seconds", "1..=3600"]),
+            (&["fly"], ["fly", "unrecognized subcommand"]),
+        ] {
+            let all = std::iter::once("memory-gateway").chain(arguments.iter().copied());
+            let error = Cli::try_parse_from(all).map(drop).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| error.contains(part)), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn options_may_stand_before_or_after_the_command() {
+        for arguments in [["demo", "--lag-ms", "7"], ["--lag-ms", "7", "demo"]] {
+            let cli = Cli::parse_from(std::iter::once("memory-gateway").chain(arguments));
+            assert!(matches!(cli.command, Some(Command::Demo(_))));
+            assert_eq!(cli.backend.lag(), Duration::from_millis(7));
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `memory-gateway serve`.
+
+use std::{error::Error, process::ExitCode};
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tower_ryw::{CookiePolicy, RywLayer};
+
+use crate::{
+    backend::{Backend, Via},
+    config::Cli,
+    routes::{App, Insight, memory, operators, tenant_of},
+};
+
+pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
+    // The layer first: a mistake in the environment is told before any server is started.
+    RywLayer::from_env()?;
+    let listener =
+        TcpListener::bind(cli.listen).await.map_err(|error| format!("can't listen on {}: {error}", cli.listen))?;
+    let backend = Backend::open(&cli.backend).await?;
+    let app = app(&backend)?;
+
+    println!("memory-gateway listens on http://{} ({})", listener.local_addr()?, backend.describe());
+    println!(
+        "try:  curl -X PUT -H 'X-Session-ID: me' --data hello http://{}/v1/memory/acme/greeting",
+        listener.local_addr()?
+    );
+    println!(
+        "      curl -i -H 'X-Session-ID: me' -H 'X-Consistency-Level: RYW' http://{}/v1/memory/acme/greeting",
+        listener.local_addr()?
+    );
+    axum::serve(listener, app).with_graceful_shutdown(interrupted()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All routes: the values inside of the layer, the operators' routes outside.
+fn app(backend: &Backend) -> Result<Router, Box<dyn Error>> {
+    let layer = RywLayer::builder()
+        .from_env()?
+        .positions(backend.topology().clone())
+        .tenant(tenant_of)
+        // Served over plain http, to be tried with a browser and without certificates.
+        .cookie(CookiePolicy::InsecureForDevelopment)
+        .build()?;
+    let insight = Insight { backend: backend.clone(), layer: layer.clone() };
+    let memory = memory(App { backend: backend.clone(), via: Via::Request }).layer(layer);
+    Ok(memory.merge(operators(insight)))
+}
+
+/// Ctrl-C, or the signal that ends services.
+async fn interrupted() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+    }
+}

@@ -1,0 +1,7 @@
+//! The kit that tests tower-ryw, on its own code and on yours.
+//!
+//! * [`lagging`]: a key-value store in this process whose replicas apply the primary's log late, with jitter.
+//! * [`servers`]: real PostgreSQL clusters on free ports, in temporary folders.
+
+pub mod lagging;
+pub mod servers;

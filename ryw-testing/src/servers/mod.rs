@@ -1,0 +1,3 @@
+//! Real database servers, started for one test or demo and gone with it.
+
+pub mod postgres;
