@@ -10,7 +10,11 @@ use crate::{
     decide::{Decision, Next, Question, decide},
     lookup::Required,
     policy::Terms,
+    topology::Topology,
 };
+
+/// Replicas are not regular: a wait is worth a try when the estimate is this many times as long as the patience.
+const OPTIMISM: u32 = 3;
 
 /// A request on its way: where to, and the place it takes in the primary's budget.
 #[derive(Debug)]
@@ -75,6 +79,12 @@ pub(crate) async fn route(config: Arc<Config>, terms: Terms, required: Required)
             Attempt::Refused(reason) => return Err(reason),
             Attempt::Wait { offset } => offset,
         };
+        // Waiting in vain costs the client its patience and helps nobody.
+        let hopeless = |topology: &Topology| topology.expected_wait(offset) > terms.ladder.wait * OPTIMISM;
+        if config.topology.as_ref().is_some_and(hopeless) {
+            may_wait = false;
+            continue;
+        }
         // In line first, then a second look: a report in between is not missed.
         let waiter = config.topology.as_ref().and_then(|topology| topology.wait_for(offset));
         let Some(mut waiter) = waiter else {

@@ -158,6 +158,21 @@ impl Topology {
         self.0.waiters.len()
     }
 
+    /// How long it takes some replica to apply `offset`, if replicas stay as late as they were when last read. Zero
+    /// when nothing is known.
+    pub(crate) fn expected_wait(&self, offset: u64) -> Duration {
+        let now = Instant::now();
+        let written_at = {
+            let writer = self.0.writer.lock();
+            let first = writer.history.partition_point(|(_, written)| written.offset() < offset);
+            writer.history.get(first).map_or(now, |(since, _)| *since)
+        };
+        let view = self.view();
+        let late = |node: &NodeView| Some(node.read_at?.saturating_duration_since(node.fresh_as_of?));
+        let late = view.replicas().map(|node| late(node).unwrap_or_default()).min().unwrap_or_default();
+        (written_at + late).saturating_duration_since(now)
+    }
+
     fn sample(&self, which: impl FnOnce(&View) -> Option<usize>) -> Sample {
         match which(&self.view()) {
             Some(node) => {
