@@ -137,13 +137,11 @@ impl Marks {
         joined == *self
     }
 
-    /// The same positions, with *pending* and *unknown* answered: whoever calls this has found out a position that
-    /// contains everything they stood for, and adds it.
+    /// The same marks with *unknown* answered: whoever calls this has found out something that stands for it, and
+    /// joins it.
     #[must_use]
-    pub fn settled(mut self, position: Position) -> Self {
-        self.pending = false;
+    pub fn without_unknown(mut self) -> Self {
         self.unknown = false;
-        self.add_position(position);
         self
     }
 

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ryw_core::{Keyring, MarkStore, Subject, Tenant, wire};
@@ -25,7 +25,7 @@ type SubjectsOf = dyn Fn(RequestHead<'_>) -> Vec<Subject> + Send + Sync;
 /// See [`RywLayerBuilder`](crate::RywLayerBuilder) for the meaning and default of each field.
 pub(crate) struct Config {
     pub(crate) enabled: bool,
-    pub(crate) started: Instant,
+    pub(crate) clock: Clock,
     pub(crate) policy: Policy,
     pub(crate) store: Arc<dyn MarkStore>,
     /// The same as `store`, when it is the layer's own.
@@ -67,6 +67,24 @@ impl CookiePolicy {
     }
 }
 
+/// Time since 1970, for the ages of tokens only: the wall clock when the layer was built, and tokio's clock since, so
+/// that it never jumps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    built_at: Duration,
+    built: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { built_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), built: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.built_at + self.built.elapsed()
+    }
+}
+
 /// Caps the reads that are on the primary only because no replica was fresh enough.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -100,7 +118,7 @@ impl Config {
     pub(crate) fn routed(&self, event: &Routed<'_>) {
         self.stats.routed(event);
         if let Some(log) = &self.decision_log {
-            log.write(event, u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX));
+            log.write(event, u32::try_from(self.clock.now().as_secs()).unwrap_or(u32::MAX));
         }
         if let Some(observer) = &self.observer {
             observer.routed(event);

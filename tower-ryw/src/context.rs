@@ -21,7 +21,7 @@ use crate::{
     annotate::Note,
     config::{Config, Permit},
     decide::{Decision, Route},
-    identify::{Identity, now},
+    identify::Identity,
     lookup::Required,
     observe::{Recorded, Routed},
     outcome::Told,
@@ -315,6 +315,9 @@ impl RywContext {
         let recorded = saved.as_ref().map(|saved| saved.event);
         let token = saved.and_then(|saved| {
             let mut marks = required.marks.clone();
+            if saved.settles {
+                marks = marks.without_unknown();
+            }
             marks.join(&saved.marks);
             (marks != required.marks || born.is_some()).then(|| self.seal(marks)).flatten()
         });
@@ -352,7 +355,7 @@ impl RywContext {
             true => *identity.keys.first()?,
             false => progress.lock().born.as_ref()?.1,
         };
-        let issued_at = u32::try_from(now().as_secs()).unwrap_or(u32::MAX);
+        let issued_at = u32::try_from(config.clock.now().as_secs()).unwrap_or(u32::MAX);
         Some(Token { session, issued_at, marks }.seal(&config.keys, &identity.tenant))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure: looks at the head of the request only.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::header;
 use ryw_core::{Level, Marks, SessionId, SubjectKey, Tenant, Token, TokenError, wire};
@@ -140,7 +140,7 @@ fn read_token(config: &Config, tenant: &Tenant, text: &[u8], count: usize, carri
     let text = std::str::from_utf8(text).map_err(|_| TokenError::Malformed);
     match text.and_then(|text| Token::open(&config.keys, tenant, text)) {
         Ok(token) => {
-            let age = now().saturating_sub(Duration::from_secs(token.issued_at.into()));
+            let age = config.clock.now().saturating_sub(Duration::from_secs(token.issued_at.into()));
             carried.join(&aged(config, token.marks, age));
             Some(token.session)
         }
@@ -166,9 +166,4 @@ fn aged(config: &Config, marks: Marks, age: Duration) -> Marks {
         aged.join(&Marks::unknown());
     }
     aged
-}
-
-/// The wall clock, for the ages of tokens only: an age that is off makes marks unknown or keeps them longer.
-pub(crate) fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use ryw_core::{Key, KeyError, Keyring, Level, MarkStore, Subject, Tenant};
-use tokio::time::Instant;
 use tower_layer::Layer;
 
 use crate::{
-    config::{Budget, Config, CookiePolicy},
+    config::{Budget, Clock, Config, CookiePolicy},
     memory::LocalStore,
     observe::{DecisionLog, Observe, Stats},
     policy::{Classify, Ladder, Policy, RequestHead, RouteRule, SafeMethods},
@@ -442,7 +441,7 @@ impl RywLayerBuilder {
         };
         let config = Config {
             enabled,
-            started: Instant::now(),
+            clock: Clock::start(),
             policy: Policy { classify, minimum, default: default.unwrap_or(minimum), maximum, ladder, rules },
             store,
             local_store,

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use ryw_core::{Loaded, Marks, StoreError, StoreErrorKind, StoreFuture};
+use ryw_core::{Loaded, Mark, Marks, StoreError, StoreErrorKind, StoreFuture};
 use tokio::time::timeout;
 
-use crate::{config::Config, identify::Identity};
+use crate::{config::Config, identify::Identity, policy::Intent};
 
 /// What a session must be able to see.
 #[derive(Clone, Debug, Default)]
@@ -28,9 +28,13 @@ pub(crate) enum Lookup {
     Unsettled(Required, Loaded),
 }
 
-/// The store's answer, ready or not.
+/// The store's answer, ready or not. A write goes to the primary whatever the marks are, so it does not ask.
 pub(crate) fn load(config: &Config, identity: &Identity) -> StoreFuture<Loaded> {
-    if identity.keys.is_empty() { StoreFuture::ready(Loaded::default()) } else { config.store.load(&identity.keys) }
+    if identity.keys.is_empty() || identity.terms.intent == Intent::Write {
+        StoreFuture::ready(Loaded::default())
+    } else {
+        config.store.load(&identity.keys)
+    }
 }
 
 /// What is required, when the store has answered and nothing is unknown; otherwise what still has to be found out.
@@ -45,7 +49,7 @@ pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Load
     let required = Required { marks, store_failed };
     // A write on its way goes to the primary anyhow, and a sample taken now could miss it.
     let settle = required.marks.is_unknown() && !required.marks.is_pending() && config.topology.is_some();
-    if settle && identity.terms.level.follows_marks() {
+    if settle && identity.terms.intent == Intent::Read && identity.terms.level.follows_marks() {
         Lookup::Unsettled(required, loaded)
     } else {
         Lookup::Done(required)
@@ -76,5 +80,7 @@ pub(crate) async fn settle(config: &Config, required: Required, loaded: &Loaded)
             tracing::warn!(%error, "a settled mark was not stored");
         }
     }
-    Required { marks: required.marks.settled(sampled), ..required }
+    let mut marks = required.marks.without_unknown();
+    marks.add(Mark::At(sampled));
+    Required { marks, ..required }
 }

@@ -21,6 +21,8 @@ pub(crate) enum Effect {
 pub(crate) struct Saved {
     pub(crate) marks: Marks,
     pub(crate) event: Recorded,
+    /// The marks also stand for whatever had been *unknown* before.
+    pub(crate) settles: bool,
 }
 
 /// Records what needs no position and no waiting, or gives the effect back.
@@ -30,11 +32,11 @@ pub(crate) fn record_now(config: &Config, keys: &[SubjectKey], effect: Effect) -
     }
     let Effect::Write { known } = &effect else {
         // Without positions there is nothing to remember of a read: levels that would need it read from the primary.
-        return Ok(Saved { marks: Marks::none(), event: Recorded::Read });
+        return Ok(Saved { marks: Marks::none(), event: Recorded::Read, settles: false });
     };
     let update = Update { marks: known.clone(), hold: Some(config.window) };
     match config.store.join(keys, &update).now() {
-        Ok(stored) => Ok(saved(stored, held(update), Recorded::Written)),
+        Ok(stored) => Ok(saved(stored, update, Recorded::Written, true)),
         // Dropped: the join is idempotent, and is made again by whoever waits for it.
         Err(_) => Err(effect),
     }
@@ -42,31 +44,32 @@ pub(crate) fn record_now(config: &Config, keys: &[SubjectKey], effect: Effect) -
 
 /// Finds out the position, then stores it; each with a deadline. Never fails: what could not be done is in the answer.
 pub(crate) async fn record(config: Arc<Config>, keys: Vec<SubjectKey>, effect: Effect) -> Saved {
-    let (update, event) = update_for(&config, effect).await;
+    let (update, event, settles) = update_for(&config, effect).await;
     let stored = match timeout(config.store_deadline, config.store.join(&keys, &update)).await {
         Ok(stored) => stored,
         Err(_) => Err(StoreError::new(StoreErrorKind::Timeout)),
     };
-    saved(stored, held(update), event)
+    saved(stored, update, event, settles)
 }
 
-async fn update_for(config: &Config, effect: Effect) -> (Update, Recorded) {
+async fn update_for(config: &Config, effect: Effect) -> (Update, Recorded, bool) {
     let Some(topology) = &config.topology else {
         return match effect {
-            Effect::Write { known } => (Update { marks: known, hold: Some(config.window) }, Recorded::Written),
-            Effect::Read { .. } => (Update::default(), Recorded::Read),
+            Effect::Write { known } => (Update { marks: known, hold: Some(config.window) }, Recorded::Written, true),
+            Effect::Read { .. } => (Update::default(), Recorded::Read, false),
         };
     };
+    let at = |marks| Update { marks, hold: None };
     let (sample, event) = match effect {
-        Effect::Write { known } if !known.is_none() => return (Update { marks: known, hold: None }, Recorded::Written),
-        Effect::Write { .. } | Effect::Read { from: Route::Primary } => (topology.sample_primary(), &Recorded::Written),
-        Effect::Read { from: Route::Replica { node: Some(node) } } => (topology.sample_node(&node), &Recorded::Read),
-        // Nobody knows which replica it was: what the primary has is certainly not less.
-        Effect::Read { from: Route::Replica { node: None } } => (topology.sample_primary(), &Recorded::Read),
+        Effect::Write { known } if !known.is_none() => return (at(known), Recorded::Written, false),
+        Effect::Write { .. } => (topology.sample_primary(), Recorded::Written),
+        Effect::Read { from: Route::Replica { node: Some(node) } } => (topology.sample_node(&node), Recorded::Read),
+        // Where nobody knows which replica it was, what the primary has is certainly not less.
+        Effect::Read { .. } => (topology.sample_primary(), Recorded::Read),
     };
     match timeout(config.sample_deadline, sample).await {
-        Ok(Some(position)) => (Update { marks: Marks::at(position), hold: None }, *event),
-        Ok(None) | Err(_) => (unknown(config), Recorded::WithoutPosition),
+        Ok(Some(position)) => (at(Marks::at(position)), event, event == Recorded::Written),
+        Ok(None) | Err(_) => (unknown(config), Recorded::WithoutPosition, false),
     }
 }
 
@@ -96,23 +99,19 @@ pub(crate) fn record_unknown(config: &Config, keys: &[SubjectKey]) -> Saved {
             Err(_) => Err(StoreError::new(StoreErrorKind::Unavailable)),
         },
     };
-    saved(stored, held(update), Recorded::UnknownOutcome)
+    saved(stored, update, Recorded::UnknownOutcome, false)
 }
 
-fn held(update: Update) -> Marks {
+fn saved(stored: Result<(), StoreError>, update: Update, event: Recorded, settles: bool) -> Saved {
     let mut marks = update.marks;
     if update.hold.is_some() {
         marks.add(Mark::Pending);
     }
-    marks
-}
-
-fn saved(stored: Result<(), StoreError>, marks: Marks, event: Recorded) -> Saved {
     match stored {
-        Ok(()) => Saved { marks, event },
+        Ok(()) => Saved { marks, event, settles },
         Err(error) => {
             tracing::warn!(%error, "a mark was not stored");
-            Saved { marks, event: Recorded::NotStored }
+            Saved { marks, event: Recorded::NotStored, settles }
         }
     }
 }

@@ -23,47 +23,28 @@ const NEEDED: [&str; 3] = ["initdb", "postgres", "psql"];
 ///
 /// [`ClusterBuilder::start`]: super::ClusterBuilder::start
 pub fn bin_dir() -> Result<PathBuf, ServerError> {
-    find(
-        env::var_os(OVERRIDE).as_deref(),
-        Path::new(DEBIAN),
-        env::var_os("PATH").as_deref(),
-    )
+    find(env::var_os(OVERRIDE).as_deref(), Path::new(DEBIAN), env::var_os("PATH").as_deref())
 }
 
-fn find(
-    chosen: Option<&OsStr>,
-    debian: &Path,
-    path: Option<&OsStr>,
-) -> Result<PathBuf, ServerError> {
+fn find(chosen: Option<&OsStr>, debian: &Path, path: Option<&OsStr>) -> Result<PathBuf, ServerError> {
     // No falling through: a version asked for by name must not turn into another one.
     if let Some(dir) = chosen.filter(|dir| !dir.is_empty()) {
-        return Some(PathBuf::from(dir))
-            .filter(|dir| dir.is_absolute() && complete(dir))
-            .ok_or_else(|| {
-                let dir = Path::new(dir).display();
-                missing(&format!(
-                    "{OVERRIDE} is {dir}, which is not the absolute path of a folder with \
+        return Some(PathBuf::from(dir)).filter(|dir| dir.is_absolute() && complete(dir)).ok_or_else(|| {
+            let dir = Path::new(dir).display();
+            missing(&format!(
+                "{OVERRIDE} is {dir}, which is not the absolute path of a folder with \
                      {NEEDED:?}: correct or unset it"
-                ))
-            });
+            ))
+        });
     }
     let on_path = path.into_iter().flat_map(env::split_paths);
-    newest_first(debian)
-        .into_iter()
-        .chain(on_path)
-        .find(|dir| complete(dir))
-        .ok_or_else(|| {
-            missing(&format!(
-                "PostgreSQL's programs {NEEDED:?} are neither in {}/*/bin nor on PATH",
-                debian.display()
-            ))
-        })
+    newest_first(debian).into_iter().chain(on_path).find(|dir| complete(dir)).ok_or_else(|| {
+        missing(&format!("PostgreSQL's programs {NEEDED:?} are neither in {}/*/bin nor on PATH", debian.display()))
+    })
 }
 
 fn missing(what: &str) -> ServerError {
-    let advice = format!(
-        "{what}; install them with `apt-get install postgresql`, or set {OVERRIDE} to their folder"
-    );
+    let advice = format!("{what}; install them with `apt-get install postgresql`, or set {OVERRIDE} to their folder");
     ServerError::new(ServerErrorKind::MissingBinaries, advice)
 }
 
@@ -141,18 +122,12 @@ mod tests {
         let incomplete = root.install("15", &["postgres"]);
         let error = find(Some(incomplete.as_ref()), &root.0, None).unwrap_err();
         assert_eq!(error.kind(), ServerErrorKind::MissingBinaries);
-        assert_eq!(
-            find(Some(other.as_ref()), &root.0, None).unwrap(),
-            other,
-            "a complete folder is taken"
-        );
+        assert_eq!(find(Some(other.as_ref()), &root.0, None).unwrap(), other, "a complete folder is taken");
     }
 
     #[test]
     fn the_error_says_what_to_install() {
-        let text = find(None, Path::new("/nonexistent"), None)
-            .unwrap_err()
-            .to_string();
+        let text = find(None, Path::new("/nonexistent"), None).unwrap_err().to_string();
         assert!(text.contains("apt-get install postgresql"), "{text}");
         assert!(text.contains(OVERRIDE), "{text}");
     }

@@ -38,12 +38,7 @@ impl Standby {
     /// A hot standby with that name, which follows the primary without delay. The name is 1 to 63
     /// letters of a-z, 0-9 and `_`, and not `primary`.
     pub fn named(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            upstream: PRIMARY.into(),
-            apply_delay: Duration::ZERO,
-            settings: Vec::new(),
-        }
+        Self { name: name.into(), upstream: PRIMARY.into(), apply_delay: Duration::ZERO, settings: Vec::new() }
     }
 
     /// Shows each commit only so long after it was made (`recovery_min_apply_delay`); rounded up
@@ -144,11 +139,7 @@ impl ClusterBuilder {
 
     /// Starts those that follow `upstream`, together, and then in turn their followers.
     fn start_followers(&self, cluster: &mut Cluster, upstream: &str) -> Result<(), ServerError> {
-        let followers: Vec<&Standby> = self
-            .standbys
-            .iter()
-            .filter(|standby| standby.upstream == upstream)
-            .collect();
+        let followers: Vec<&Standby> = self.standbys.iter().filter(|standby| standby.upstream == upstream).collect();
         if followers.is_empty() {
             return Ok(());
         }
@@ -170,9 +161,7 @@ impl ClusterBuilder {
             cluster.find_mut(name)?.finish_first_start()?;
         }
         wait_streaming(cluster.find(upstream)?, &names)?;
-        names
-            .iter()
-            .try_for_each(|name| self.start_followers(cluster, name))
+        names.iter().try_for_each(|name| self.start_followers(cluster, name))
     }
 
     fn configure(&self, server: &Server, own: &[Setting]) -> Result<(), ServerError> {
@@ -211,10 +200,7 @@ fn create_data(cluster: &Cluster) -> Result<(), ServerError> {
     thread::scope(|scope| {
         let start = |standby| scope.spawn(move || copy(standby));
         let copies: Vec<_> = cluster.standbys().iter().map(start).collect();
-        copies.into_iter().try_for_each(|copy| {
-            copy.join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        copies.into_iter().try_for_each(|copy| copy.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 

@@ -1,9 +1,6 @@
 use std::{iter, path::Path, sync::Arc};
 
-use super::{
-    ClusterBuilder, Server, ServerError, config, config::PRIMARY, home::Home,
-    supervisor::Supervisor,
-};
+use super::{ClusterBuilder, Server, ServerError, config, config::PRIMARY, home::Home, supervisor::Supervisor};
 
 /// A primary and its standbys, with the temporary folder they live in.
 ///
@@ -34,9 +31,7 @@ impl Cluster {
         let home = Arc::new(home);
         Ok(Self {
             primary: Server::new(PRIMARY, &home)?,
-            standbys: names
-                .map(|name| Server::new(name, &home))
-                .collect::<Result<_, _>>()?,
+            standbys: names.map(|name| Server::new(name, &home)).collect::<Result<_, _>>()?,
             home,
             supervisor,
         })
@@ -68,16 +63,12 @@ impl Cluster {
     /// The server of that name; the primary's name is `primary`.
     #[must_use]
     pub fn server(&self, name: &str) -> Option<&Server> {
-        iter::once(&self.primary)
-            .chain(&self.standbys)
-            .find(|server| server.name() == name)
+        iter::once(&self.primary).chain(&self.standbys).find(|server| server.name() == name)
     }
 
     /// Like [`server`](Self::server), to stop, kill or start it.
     pub fn server_mut(&mut self, name: &str) -> Option<&mut Server> {
-        iter::once(&mut self.primary)
-            .chain(&mut self.standbys)
-            .find(|server| server.name() == name)
+        iter::once(&mut self.primary).chain(&mut self.standbys).find(|server| server.name() == name)
     }
 
     /// The temporary folder: `NAME` is a server's data directory, `NAME.log` its log.
@@ -125,9 +116,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let mut servers: Vec<_> = iter::once(&mut self.primary)
-            .chain(&mut self.standbys)
-            .collect();
+        let mut servers: Vec<_> = iter::once(&mut self.primary).chain(&mut self.standbys).collect();
         self.supervisor.release(|| {
             for server in &mut servers {
                 let _ = server.exited();

@@ -48,22 +48,12 @@ const RESERVED: [&str; 7] = [
 
 /// The settings of every server; the last one of a name counts.
 pub(super) fn base(name: &str, durable: bool) -> Vec<Setting> {
-    let own = [
-        ("cluster_name", name),
-        ("fsync", if durable { "on" } else { "off" }),
-    ];
-    DEFAULTS
-        .iter()
-        .chain(&own)
-        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    let own = [("cluster_name", name), ("fsync", if durable { "on" } else { "off" })];
+    DEFAULTS.iter().chain(&own).map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 pub(super) fn upstream(standby: &str, port: u16) -> [Setting; 2] {
-    [
-        ("primary_conninfo".into(), conninfo(standby, port)),
-        ("primary_slot_name".into(), standby.into()),
-    ]
+    [("primary_conninfo".into(), conninfo(standby, port)), ("primary_slot_name".into(), standby.into())]
 }
 
 pub(super) fn conninfo(standby: &str, port: u16) -> String {
@@ -92,14 +82,10 @@ pub(super) fn check_settings(settings: &[Setting]) -> Result<(), ServerError> {
             return Err(invalid(format!("{name:?} is no name of a setting")));
         }
         if RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(invalid(format!(
-                "{name} is decided by the cluster: remove it"
-            )));
+            return Err(invalid(format!("{name} is decided by the cluster: remove it")));
         }
         if value.contains(['\n', '\r', '\0']) {
-            return Err(invalid(format!(
-                "the value of {name} has more than one line"
-            )));
+            return Err(invalid(format!("the value of {name} has more than one line")));
         }
     }
     Ok(())
@@ -107,27 +93,17 @@ pub(super) fn check_settings(settings: &[Setting]) -> Result<(), ServerError> {
 
 pub(super) fn check_standbys(standbys: &[Standby]) -> Result<(), ServerError> {
     let mut known = vec![PRIMARY];
-    for Standby {
-        name,
-        upstream,
-        settings,
-        apply_delay: _,
-    } in standbys
-    {
+    for Standby { name, upstream, settings, apply_delay: _ } in standbys {
         // The rule for replication slots, which have the standby's name.
         let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if name.is_empty() || name.len() > 63 || !name.chars().all(letter) {
-            return Err(invalid(format!(
-                "{name:?} is no name for a standby: use 1 to 63 of a-z, 0-9 and _"
-            )));
+            return Err(invalid(format!("{name:?} is no name for a standby: use 1 to 63 of a-z, 0-9 and _")));
         }
         if known.contains(&name.as_str()) {
             return Err(invalid(format!("two servers are named {name:?}")));
         }
         if !known.contains(&upstream.as_str()) {
-            return Err(invalid(format!(
-                "{name:?} follows {upstream:?}, which is not added before it"
-            )));
+            return Err(invalid(format!("{name:?} follows {upstream:?}, which is not added before it")));
         }
         check_settings(settings)?;
         known.push(name);

@@ -41,12 +41,7 @@ pub enum ServerErrorKind {
 
 impl ServerError {
     pub(super) fn new(kind: ServerErrorKind, what: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
-            kind,
-            what: what.into(),
-            log: None,
-            source: None,
-        }))
+        Self(Box::new(Inner { kind, what: what.into(), log: None, source: None }))
     }
 
     pub(super) fn io(what: impl Into<String>, source: io::Error) -> Self {
@@ -78,12 +73,7 @@ impl ServerError {
 
 impl fmt::Debug for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner {
-            kind,
-            what,
-            log,
-            source,
-        } = &*self.0;
+        let Inner { kind, what, log, source } = &*self.0;
         f.debug_struct("ServerError")
             .field("kind", kind)
             .field("what", what)

@@ -25,10 +25,7 @@ pub(super) struct Home {
 }
 
 impl Home {
-    pub(super) fn create(
-        bin: PathBuf,
-        timeout: Duration,
-    ) -> Result<(Self, Supervisor), ServerError> {
+    pub(super) fn create(bin: PathBuf, timeout: Duration) -> Result<(Self, Supervisor), ServerError> {
         let user = User::for_servers()?;
         let parent = env::temp_dir();
         let failed = |error| {
@@ -45,13 +42,7 @@ impl Home {
             let _ = fs::remove_dir(&folder);
             ServerError::new(ServerErrorKind::Spawn, "cannot start /bin/sh").with_source(error)
         })?;
-        let home = Self {
-            folder,
-            bin,
-            user,
-            group: supervisor.group(),
-            timeout,
-        };
+        let home = Self { folder, bin, user, group: supervisor.group(), timeout };
         home.give(&home.folder)?;
         Ok((home, supervisor))
     }
@@ -65,19 +56,14 @@ impl Home {
         let Some(User { name, uid, gid }) = &self.user else {
             return Ok(());
         };
-        chown(path, Some(*uid), Some(*gid)).map_err(|error| {
-            ServerError::io(format!("cannot give {} to {name}", path.display()), error)
-        })
+        chown(path, Some(*uid), Some(*gid))
+            .map_err(|error| ServerError::io(format!("cannot give {} to {name}", path.display()), error))
     }
 
     /// A program of PostgreSQL, or one on `PATH`, ready to be given arguments.
     pub(super) fn command(&self, program: &str) -> Command {
         let own = self.bin.join(program);
-        let mut command = Command::new(if own.exists() {
-            &own
-        } else {
-            Path::new(program)
-        });
+        let mut command = Command::new(if own.exists() { &own } else { Path::new(program) });
         // Nothing of the caller's PGPORT, PGDATA, PGHOST, PGOPTIONS, ... may leak in.
         command.env_clear();
         for name in ["PATH", "LD_LIBRARY_PATH"] {
@@ -127,18 +113,10 @@ impl Home {
             let stdout = stdout.join().unwrap_or_default();
             let stderr = stderr.join().unwrap_or_default();
             match status {
-                Some(status) => Ok(Finished {
-                    status,
-                    stdout,
-                    stderr,
-                }),
+                Some(status) => Ok(Finished { status, stdout, stderr }),
                 None => Err(ServerError::new(
                     ServerErrorKind::Timeout,
-                    format!(
-                        "{} did not end within {:?}",
-                        command.get_program().display(),
-                        self.timeout
-                    ),
+                    format!("{} did not end within {:?}", command.get_program().display(), self.timeout),
                 )
                 .with_log(stderr)),
             }

@@ -4,9 +4,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 
 /// A port of 127.0.0.1 that the kernel gives to nobody else while this value lives.
 ///
@@ -21,12 +19,7 @@ pub(super) struct ReservedPort {
 
 impl ReservedPort {
     pub(super) fn any() -> io::Result<Self> {
-        let held = socket_with(
-            AddressFamily::INET,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let held = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         sockopt::set_socket_reuseaddr(&held, true)?;
         bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
         let port = SocketAddrV4::try_from(getsockname(&held)?)?.port();
@@ -53,12 +46,7 @@ mod tests {
     #[test]
     fn a_reserved_port_is_held() {
         let port = ReservedPort::any().unwrap();
-        let other = socket_with(
-            AddressFamily::INET,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        );
+        let other = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port.get());
         assert!(bind(other.unwrap(), &address).is_err());
     }

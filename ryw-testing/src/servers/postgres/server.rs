@@ -150,10 +150,7 @@ impl Server {
     /// [`ServerErrorKind::Io`] if the process can be neither signalled nor waited for.
     pub fn kill(&mut self) -> Result<(), ServerError> {
         if let Some(mut process) = self.process.take() {
-            process
-                .kill()
-                .and_then(|()| process.wait())
-                .map_err(|error| self.io("cannot kill the server", error))?;
+            process.kill().and_then(|()| process.wait()).map_err(|error| self.io("cannot kill the server", error))?;
         }
         Ok(())
     }
@@ -192,12 +189,7 @@ impl Server {
     }
 
     /// Waits until `query` yields `expected`.
-    pub(super) fn wait_for(
-        &self,
-        query: &str,
-        expected: &str,
-        failure: &str,
-    ) -> Result<(), ServerError> {
+    pub(super) fn wait_for(&self, query: &str, expected: &str, failure: &str) -> Result<(), ServerError> {
         let deadline = Deadline::after(self.home.timeout);
         while self.psql(query)? != expected {
             if !deadline.sleep(2 * STEP) {
@@ -209,9 +201,7 @@ impl Server {
 
     pub(super) fn exited(&mut self) -> Result<Option<ExitStatus>, ServerError> {
         match &mut self.process {
-            Some(process) => process
-                .try_wait()
-                .map_err(|error| self.io("cannot wait for the server", error)),
+            Some(process) => process.try_wait().map_err(|error| self.io("cannot wait for the server", error)),
             None => Ok(None),
         }
     }

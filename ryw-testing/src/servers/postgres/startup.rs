@@ -5,9 +5,7 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
-use super::{
-    Server, ServerError, ServerErrorKind, port::ReservedPort, server::STEP, wait::Deadline,
-};
+use super::{Server, ServerError, ServerErrorKind, port::ReservedPort, server::STEP, wait::Deadline};
 
 const FIRST_START_ATTEMPTS: u32 = 5;
 
@@ -41,9 +39,7 @@ impl Server {
             .args(["-p", &self.port().to_string()])
             .stdout(Stdio::from(stdout))
             .stderr(Stdio::from(stderr));
-        let process = command
-            .spawn()
-            .map_err(|error| self.home.cannot_spawn(&command, error))?;
+        let process = command.spawn().map_err(|error| self.home.cannot_spawn(&command, error))?;
         self.process = Some(process);
         Ok(())
     }
@@ -91,8 +87,7 @@ pub(super) fn reserve() -> Result<ReservedPort, ServerError> {
 /// Whether a later try of the same start can succeed.
 pub(super) fn passes(error: &ServerError) -> bool {
     let leftover = |log: &str| {
-        log.contains("pre-existing shared memory block")
-            || log.contains("lock file \"postmaster.pid\" already exists")
+        log.contains("pre-existing shared memory block") || log.contains("lock file \"postmaster.pid\" already exists")
     };
     error.kind() == ServerErrorKind::PortTaken || error.log_tail().is_some_and(leftover)
 }

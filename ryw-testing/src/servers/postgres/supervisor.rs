@@ -35,11 +35,7 @@ impl Supervisor {
             .stderr(Stdio::null())
             .spawn()?;
         let pipe = process.stdin.take();
-        Ok(Self {
-            folder: folder.to_owned(),
-            process,
-            pipe,
-        })
+        Ok(Self { folder: folder.to_owned(), process, pipe })
     }
 
     /// The process group that each program of the cluster has to join.

@@ -16,8 +16,8 @@ impl User {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
         }
-        let passwd = fs::read_to_string("/etc/passwd")
-            .map_err(|error| ServerError::io("cannot read /etc/passwd", error))?;
+        let passwd =
+            fs::read_to_string("/etc/passwd").map_err(|error| ServerError::io("cannot read /etc/passwd", error))?;
         pick(&passwd).map(Some).ok_or_else(|| {
             ServerError::new(
                 ServerErrorKind::MissingUser,
@@ -35,11 +35,7 @@ fn pick(passwd: &str) -> Option<User> {
             let name = fields.next().filter(|name| name == wanted)?;
             let uid = fields.nth(1)?.parse().ok()?;
             let gid = fields.next()?.parse().ok()?;
-            Some(User {
-                name: name.to_owned(),
-                uid,
-                gid,
-            })
+            Some(User { name: name.to_owned(), uid, gid })
         })
     })
 }
@@ -57,16 +53,9 @@ mod tests {
             ("postgresql:x:7:8:::".into(), None),
             ("nobody:x".into(), None),
             (nobody.into(), Some(("nobody", 65534, 65533))),
-            (
-                format!("{nobody}\n{postgres}"),
-                Some(("postgres", 101, 104)),
-            ),
+            (format!("{nobody}\n{postgres}"), Some(("postgres", 101, 104))),
         ] {
-            let expected = expected.map(|(name, uid, gid): (&str, _, _)| User {
-                name: name.into(),
-                uid,
-                gid,
-            });
+            let expected = expected.map(|(name, uid, gid): (&str, _, _)| User { name: name.into(), uid, gid });
             assert_eq!(pick(&passwd), expected, "{passwd:?}");
         }
     }

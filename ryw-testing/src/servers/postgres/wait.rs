@@ -14,10 +14,7 @@ pub(super) struct Deadline {
 
 impl Deadline {
     pub(super) fn after(limit: Duration) -> Self {
-        Self {
-            start: Instant::now(),
-            limit,
-        }
+        Self { start: Instant::now(), limit }
     }
 
     pub(super) fn limit(&self) -> Duration {

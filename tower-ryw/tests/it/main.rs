@@ -1,0 +1,16 @@
+//! tower-ryw from outside, one file per promise.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails panics")]
+
+mod bad_input;
+mod cancel;
+mod context;
+mod harness;
+mod ladder;
+mod levels;
+mod outcomes;
+mod readiness;
+mod sessions;
+mod slow_store;
+mod tokens;
+mod wait;

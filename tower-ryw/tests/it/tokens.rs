@@ -1,0 +1,65 @@
+//! A token is a hint about freshness: it can make a read fresher or slower, nothing else.
+
+use tower_ryw::{ClusterId, Epoch, Key, Keyring, Level, Marks, Position, Tenant};
+
+use crate::harness::{session, with_positions};
+
+fn key() -> Key {
+    Key::new(1, &[7; 32]).unwrap()
+}
+
+fn token(marks: Marks) -> String {
+    let tenant = Tenant::default();
+    let session = key().session(&tenant, &"me".parse().unwrap());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    ryw_core::Token { session, issued_at: u32::try_from(now).unwrap(), marks }.seal(&Keyring::new(key()), &tenant)
+}
+
+#[tokio::test(start_paused = true)]
+async fn positions_ahead_of_the_primary_or_of_another_cluster_are_not_waited_for() {
+    let ladder = tower_ryw::Ladder::new().wait(std::time::Duration::from_secs(2));
+    let fixture = with_positions(|b| b.signing_key(key()).ladder(ladder)).settled().await;
+    let position = fixture.store.put("t", "a", Some("1".into())).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let started = tokio::time::Instant::now();
+    for position in [
+        Position::new(position.cluster(), position.epoch(), u64::MAX),
+        Position::new(position.cluster(), Epoch::new(9), 1),
+        Position::new(ClusterId::new(1), position.epoch(), 1),
+    ] {
+        let read = fixture.get("/v/a", &[("ryw-token", &token(Marks::at(position)))]).await;
+        assert!(read.route().starts_with("primary;reason=behind"), "{}", read.route());
+    }
+    assert!(started.elapsed() < std::time::Duration::from_millis(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_token_does_not_lower_what_the_store_knows() {
+    let fixture = with_positions(|b| b.signing_key(key())).settled().await;
+    let old = fixture.put("/v/a", &[session("me")], "1").await.header("ryw-token").unwrap().to_owned();
+    fixture.put("/v/a", &[session("me")], "2").await;
+    let read = fixture.get("/v/a", &[session("me"), ("ryw-token", &old)]).await;
+    assert_eq!(read.body, "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_tokens_are_joined() {
+    let fixture = with_positions(|b| b.signing_key(key())).settled().await;
+    let mine = fixture.put("/v/a", &[session("me")], "1").await.header("ryw-token").unwrap().to_owned();
+    let theirs = fixture.put("/v/b", &[session("they")], "2").await.header("ryw-token").unwrap().to_owned();
+    for tokens in [[("ryw-token", &*mine), ("ryw-token", &*theirs)], [("ryw-token", &*theirs), ("ryw-token", &*mine)]] {
+        assert_eq!(fixture.get("/v/a", &tokens).await.body, "1");
+        assert_eq!(fixture.get("/v/b", &tokens).await.body, "2");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_can_ask_for_more_and_never_for_less() {
+    let fixture = with_positions(|b| b.level(Level::ReadYourWrites).max_level(Level::Session)).settled().await;
+    fixture.put("/v/a", &[session("me")], "1").await;
+    for (asked, expected) in [("EVENTUAL", "level=ryw"), ("STRONG", "level=session"), ("SESSION", "level=session")] {
+        let read = fixture.get("/v/a", &[session("me"), ("x-consistency-level", asked)]).await;
+        assert_eq!(read.body, "1");
+        assert!(read.route().contains(expected), "{asked}: {}", read.route());
+    }
+}
