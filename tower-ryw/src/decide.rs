@@ -112,6 +112,8 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
     let Question { terms, required, waited, .. } = question;
     let marks = &required.marks;
     let reason = match terms.level {
+        // A database without replicas is not degraded.
+        _ if view.primary.is_some() && view.nodes.len() == 1 => return primary(Reason::NoReplica, *waited),
         _ if view.replicas().next().is_none() => Reason::NoReplica,
         level if level.follows_marks() && is_lost(view, marks) => {
             let route = Route::Primary;
@@ -280,6 +282,7 @@ mod tests {
         may_wait: bool,
         budget: bool,
         primary_up: bool,
+        replicas_up: bool,
         store_failed: bool,
         positions: bool,
         waited: u64,
@@ -295,6 +298,7 @@ mod tests {
             may_wait: false,
             budget: true,
             primary_up: true,
+            replicas_up: true,
             store_failed: false,
             positions: true,
             waited: 0,
@@ -307,6 +311,9 @@ mod tests {
         if !case.primary_up {
             view.nodes[0].state = NodeState::Down;
             view.primary = None;
+        }
+        if !case.replicas_up {
+            view.nodes[1..].iter_mut().for_each(|node| node.state = NodeState::Down);
         }
         let question = Question {
             terms: &Terms { intent: case.intent, level: case.level, ladder: case.ladder },
@@ -348,7 +355,7 @@ mod tests {
             check(&case(level, Marks::at(at(50)), &[(49, 0)]), "primary behind degraded");
             check(&case(level, Marks::pending(), &[(100, 0)]), "primary pending-write degraded");
             check(&case(level, Marks::unknown(), &[(100, 0)]), "primary unknown-marks degraded");
-            check(&case(level, Marks::none(), &[]), "primary no-replica degraded");
+            check(&case(level, Marks::none(), &[]), "primary no-replica");
             let failed = Case { store_failed: true, ..case(level, Marks::unknown(), &[(100, 0)]) };
             check(&failed, "primary store-unavailable degraded");
         }
@@ -381,7 +388,6 @@ mod tests {
         check(&behind(50, &[(49, 0)]), "wait 50");
         check(&Case { waited: 3, ..behind(50, &[(50, 0)]) }, "r1 waited");
         check(&behind(101, &[(49, 0)]), "primary behind degraded");
-        check(&behind(50, &[]), "primary no-replica degraded");
         check(&Case { primary_up: false, ..behind(50, &[(49, 0)]) }, "refuse behind");
         check(
             &Case { may_wait: true, ..case(ReadYourWrites, Marks::pending(), &[(1, 0)]) },
@@ -405,6 +411,9 @@ mod tests {
         check(&behind(stale.primary(false)), "r2 stale-allowed missed");
         let hopeless = Ladder::new().stale(Duration::from_millis(50));
         check(&behind(hopeless.primary(false)), "refuse behind");
+        let down = Case { replicas_up: false, ..behind(ladder) };
+        check(&down, "primary no-replica degraded");
+        check(&Case { budget: false, ..down }, "refuse budget");
         let none = Case { primary_up: false, ..case(Eventual, Marks::none(), &[]) };
         check(&none, "refuse no-replica");
     }

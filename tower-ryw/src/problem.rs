@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use ryw_core::Reason;
+use ryw_core::{Reason, wire};
 
 /// A response body that can be made from bytes, so that a refusal can say what is wrong.
 ///
@@ -117,6 +117,7 @@ impl Refusal {
         if let Self::Behind { retry_after, .. } = self {
             let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());
+            response.headers_mut().insert(&wire::CONSISTENCY_ENFORCED, HeaderValue::from_static("false"));
         }
         response
     }

@@ -1,10 +1,7 @@
 use std::{
-    env, fs,
+    env,
     io::{self, Read},
-    os::unix::{
-        fs::{DirBuilderExt, chown},
-        process::CommandExt,
-    },
+    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{self, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -27,21 +24,9 @@ pub(super) struct Home {
 impl Home {
     pub(super) fn create(bin: PathBuf, timeout: Duration) -> Result<(Self, Supervisor), ServerError> {
         let user = User::for_servers()?;
-        let parent = env::temp_dir();
-        let failed = |error| {
-            let text = format!(
-                "cannot create a folder in {}: set TMPDIR to a folder that can be written to",
-                parent.display()
-            );
-            ServerError::io(text, error)
-        };
-        // Absolute, since the children have another working directory.
-        let folder = create_folder(&std::path::absolute(&parent).map_err(failed)?);
-        let folder = folder.map_err(failed)?;
-        let supervisor = Supervisor::watch(&folder).map_err(|error| {
-            let _ = fs::remove_dir(&folder);
-            ServerError::new(ServerErrorKind::Spawn, "cannot start /bin/sh").with_source(error)
-        })?;
+        let folder =
+            new_folder().map_err(|error| ServerError::io("cannot tell the working directory: set TMPDIR", error))?;
+        let supervisor = Supervisor::create(&folder)?;
         let home = Self { folder, bin, user, group: supervisor.group(), timeout };
         home.give(&home.folder)?;
         Ok((home, supervisor))
@@ -165,19 +150,12 @@ fn read(pipe: Option<impl Read>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn create_folder(parent: &Path) -> io::Result<PathBuf> {
+/// A path that nothing has yet. Absolute, since the programs have another working directory.
+fn new_folder() -> io::Result<PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let nanos = now.map_or(0, |now| now.subsec_nanos());
-        let name = format!("ryw-postgres-{}-{count}-{nanos:x}", process::id());
-        let folder = parent.join(name);
-        match fs::DirBuilder::new().mode(0o700).create(&folder) {
-            Ok(()) => return Ok(folder),
-            // Somebody else's: never ours to use or to remove.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanos = now.map_or(0, |now| now.subsec_nanos());
+    let name = format!("ryw-postgres-{}-{count}-{nanos:x}", process::id());
+    std::path::absolute(env::temp_dir().join(name))
 }

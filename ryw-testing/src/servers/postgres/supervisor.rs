@@ -1,12 +1,13 @@
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     time::Duration,
 };
 
-use super::wait::Deadline;
+use super::{ServerError, ServerErrorKind, wait::Deadline};
 
 const SCRIPT: &str = include_str!("supervisor.sh");
 const LIMIT: Duration = Duration::from_secs(20);
@@ -23,18 +24,34 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn watch(folder: &Path) -> io::Result<Self> {
+    /// Makes `folder` and watches over it.
+    pub(super) fn create(folder: &Path) -> Result<Self, ServerError> {
         let mut process = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "ryw-postgres-supervisor"])
             .arg(folder)
+            .env("LC_ALL", "C.UTF-8")
             // Neither Ctrl-C nor a test runner that ends our own group may reach it.
             .process_group(0)
             .stdin(Stdio::piped())
             // Not inherited: a test runner waits until everybody closed the test's output.
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .spawn()?;
+            .spawn()
+            .map_err(|error| ServerError::new(ServerErrorKind::Spawn, "cannot start /bin/sh").with_source(error))?;
         let pipe = process.stdin.take();
+        let mut said = String::new();
+        if let Some(mut stdout) = process.stdout.take() {
+            // What is missing in it is the error.
+            let _ = stdout.read_to_string(&mut said);
+        }
+        if said != "made\n" {
+            drop(pipe);
+            let _ = process.wait();
+            let text =
+                format!("cannot make the folder {}: set TMPDIR to a folder that can be written to", folder.display());
+            let source = io::Error::other(said.trim_end().to_owned());
+            return Err(ServerError::io(text, source));
+        }
         Ok(Self { folder: folder.to_owned(), process, pipe })
     }
 
@@ -64,5 +81,22 @@ impl Drop for Supervisor {
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_of_somebody_else_is_left_alone() {
+        let folder = env::temp_dir().join(format!("ryw-foreign-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let error = Supervisor::create(&folder).unwrap_err();
+        assert_eq!(error.kind(), ServerErrorKind::Io);
+        assert!(folder.exists());
+        fs::remove_dir(&folder).unwrap();
     }
 }

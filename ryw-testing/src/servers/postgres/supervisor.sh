@@ -1,13 +1,17 @@
-# Cleans up after one cluster, however its owner ends: `sh -c <this text> NAME FOLDER`.
+# Makes the folder of one cluster, and removes it and what runs in it however the owner ends:
+# `sh -c <this text> NAME FOLDER`. Says `made` or what is wrong, and closes standard output.
 #
 # Standard input is a pipe whose other end the owner holds and never writes to, so the end of the
 # file means that the owner let go of it or is dead. This process leads a process group which only
 # the programs of its own cluster join; `kill 0` therefore reaches those and nothing else.
 folder=$1
-[ -n "$folder" ] || exit 1
 # Ignored, as a stray signal to the group must not end the one process that cleans up.
-trap '' HUP INT QUIT TERM
-cd / || exit 1
+trap '' HUP INT PIPE QUIT TERM
+# Made here, since the owner can be killed at any moment. One that exists is somebody else's.
+mkdir -m 700 "$folder" 2>&1 || exit 1
+echo made
+exec >/dev/null
+cd /
 
 while read -r _; do :; done
 

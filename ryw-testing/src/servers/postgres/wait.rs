@@ -1,6 +1,8 @@
 //! The only place of this module that reads the clock: servers are processes outside of it, so
 //! their deadlines are wall time, never a runtime's paused time.
 
+#![allow(clippy::disallowed_methods, reason = "blocking by design, see above")]
+
 use std::{
     thread,
     time::{Duration, Instant},

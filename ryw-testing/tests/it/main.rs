@@ -1,0 +1,3 @@
+//! The kit itself, on real servers.
+
+mod postgres;

@@ -1,0 +1,384 @@
+//! Starts real PostgreSQL servers; needs Debian's package `postgresql`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "servers are processes: their deadlines are wall time")]
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use ryw_testing::servers::postgres::{Cluster, Server, ServerErrorKind, Standby, bin_dir};
+
+/// Polls for at most 10 s.
+fn soon(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{what}: not within 10 s");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn create_table(server: &Server) {
+    server.psql("create table t (id int primary key)").unwrap();
+}
+
+fn insert(server: &Server, id: u32) {
+    server.psql(&format!("insert into t values ({id})")).unwrap();
+}
+
+fn rows(server: &Server) -> String {
+    let sql = "select coalesce(string_agg(id::text, ',' order by id), '') from t";
+    server.psql(sql).unwrap()
+}
+
+/// Those processes of the machine whose command line names `folder`.
+fn processes_of(folder: &Path) -> Vec<PathBuf> {
+    let folder = folder.to_str().unwrap();
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|process| {
+            let line = fs::read(process.join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(folder)
+        })
+        .collect()
+}
+
+fn assert_gone(folder: &Path) {
+    soon("the folder is removed", || !folder.exists());
+    soon("the processes are gone", || processes_of(folder).is_empty());
+}
+
+#[test]
+fn a_write_reaches_the_standbys_and_the_late_one_later() {
+    let cluster = Cluster::builder()
+        .standby(Standby::named("near"))
+        .standby(Standby::named("late").apply_delay(Duration::from_secs(2)))
+        .primary_setting("synchronous_commit", "off")
+        .start()
+        .unwrap();
+    let [near, late] = cluster.standbys() else {
+        panic!("two standbys");
+    };
+    let primary = cluster.primary();
+    assert_eq!(primary.psql("show synchronous_commit").unwrap(), "off");
+    assert_eq!(near.psql("show synchronous_commit").unwrap(), "on");
+    assert_eq!(near.psql("show cluster_name").unwrap(), "near");
+    assert_eq!(primary.url(), format!("postgres://ryw@127.0.0.1:{}/postgres", primary.port()));
+
+    create_table(primary);
+    soon("the table is replayed", || late.psql("select from t").is_ok());
+    insert(primary, 1);
+    soon("the near one shows the row", || rows(near) == "1");
+    assert_eq!(rows(late), "", "the late one does not show it yet");
+    soon("the late one shows the row", || rows(late) == "1");
+
+    let folder = cluster.folder().to_owned();
+    assert!(!processes_of(&folder).is_empty());
+    let start = Instant::now();
+    drop(cluster);
+    assert!(start.elapsed() < Duration::from_secs(5), "no wait ran out");
+    assert!(!folder.exists(), "dropping waits for the end");
+    assert_eq!(processes_of(&folder), <[PathBuf; 0]>::default());
+}
+
+#[test]
+fn a_server_comes_back_after_a_kill_and_after_a_stop() {
+    let mut cluster = Cluster::builder().standby(Standby::named("r1")).start().unwrap();
+    let (port, pid) = (cluster.primary().port(), cluster.primary().pid());
+    create_table(cluster.primary());
+    insert(cluster.primary(), 1);
+
+    for crash in [true, false, true] {
+        let primary = cluster.primary_mut();
+        assert!(primary.is_running());
+        if crash {
+            primary.kill().unwrap();
+        } else {
+            primary.stop_fast().unwrap();
+        }
+        assert!(!primary.is_running());
+        assert_eq!(primary.pid(), None);
+        assert_eq!(primary.psql("select 1").unwrap_err().kind(), ServerErrorKind::Sql);
+        primary.start().unwrap();
+        assert_eq!(primary.port(), port);
+        assert_ne!(primary.pid(), pid);
+    }
+    insert(cluster.primary(), 2);
+    soon("the standby streams again", || rows(&cluster.standbys()[0]) == "1,2");
+
+    cluster.standbys_mut()[0].kill().unwrap();
+    insert(cluster.primary(), 3);
+    cluster.standbys_mut()[0].start().unwrap();
+    soon("the standby catches up", || rows(&cluster.standbys()[0]) == "1,2,3");
+    assert!(cluster.primary().log_tail().contains("ready to accept connections"));
+}
+
+#[test]
+fn a_killed_server_comes_back_though_an_old_child_is_busy() {
+    let mut cluster = Cluster::builder().start().unwrap();
+    let busy = "select sum(i) from generate_series(1, 20000000) i";
+    let mut client = Command::new(bin_dir().unwrap().join("psql"))
+        .args(["-Xqc", busy, &cluster.primary().url()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let active = "select count(*) from pg_stat_activity where query like 'select sum%'";
+    soon("the query runs", || cluster.primary().psql(active).unwrap() == "1");
+
+    cluster.primary_mut().kill().unwrap();
+    cluster.primary_mut().start().unwrap();
+
+    assert!(cluster.primary().log_tail().contains("shared memory block"));
+    client.kill().unwrap();
+    client.wait().unwrap();
+}
+
+#[test]
+fn a_standby_takes_over_and_its_sibling_follows() {
+    let mut cluster = Cluster::builder().standby(Standby::named("r1")).standby(Standby::named("r2")).start().unwrap();
+    create_table(cluster.primary());
+    insert(cluster.primary(), 1);
+    let r1 = cluster.server("r1").unwrap();
+    soon("r1 shows the row", || r1.psql("select from t").is_ok() && rows(r1) == "1");
+    assert_eq!(cluster.primary().promote().unwrap_err().kind(), ServerErrorKind::Sql);
+
+    cluster.primary_mut().kill().unwrap();
+    let r1 = cluster.server("r1").unwrap();
+    r1.promote().unwrap();
+    insert(r1, 2);
+    cluster.follow("r2", "r1").unwrap();
+    let r2 = cluster.server("r2").unwrap();
+    soon("r2 follows r1", || rows(r2) == "1,2");
+    assert_eq!(cluster.follow("r2", "r9").unwrap_err().kind(), ServerErrorKind::InvalidConfig);
+}
+
+#[test]
+fn standbys_can_form_a_cascade() {
+    let cluster =
+        Cluster::builder().standby(Standby::named("r1")).standby(Standby::named("r2").upstream("r1")).start().unwrap();
+    create_table(cluster.primary());
+    insert(cluster.primary(), 1);
+    let upstreams = |server: &Server| server.psql("select application_name from pg_stat_replication").unwrap();
+    assert_eq!(upstreams(cluster.primary()), "r1");
+    assert_eq!(upstreams(&cluster.standbys()[0]), "r2");
+    let r2 = &cluster.standbys()[1];
+    soon("the row passes both", || r2.psql("select from t").is_ok() && rows(r2) == "1");
+}
+
+#[test]
+fn clusters_do_not_disturb_each_other() {
+    let clusters: Vec<Cluster> = thread::scope(|scope| {
+        let start = || Cluster::builder().standby(Standby::named("r1")).start().unwrap();
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(start)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (id, cluster) in (1..).zip(&clusters) {
+        create_table(cluster.primary());
+        insert(cluster.primary(), id);
+    }
+    for (id, cluster) in (1..).zip(&clusters) {
+        assert_eq!(rows(cluster.primary()), id.to_string());
+    }
+    let mut clusters = clusters.into_iter();
+    drop(clusters.next());
+    assert_eq!(rows(clusters.next().unwrap().primary()), "2");
+}
+
+#[test]
+fn a_panic_cleans_up() {
+    let mut folder = PathBuf::new();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let cluster = Cluster::builder().start().unwrap();
+        cluster.folder().clone_into(&mut folder);
+        panic!("on purpose");
+    }));
+    assert!(result.is_err());
+    assert!(!folder.exists());
+    assert_gone(&folder);
+}
+
+#[test]
+fn a_failed_start_says_why_and_leaves_nothing() {
+    let temp = Temp::new("failed");
+    let error = Owner::start("bad-setting", &temp).error();
+    assert!(error.starts_with("Exited "), "{error}");
+    assert!(error.contains("no_such_setting"), "the log is shown: {error}");
+    soon("nothing is left", || temp.entries() == 0);
+}
+
+#[test]
+fn missing_binaries_are_named() {
+    let temp = Temp::new("missing");
+    let error = Owner::start("missing", &temp).error();
+    assert!(error.starts_with("MissingBinaries "), "{error}");
+    assert!(error.contains("apt-get install postgresql"), "{error}");
+    assert!(error.contains("RYW_PG_BIN"), "{error}");
+    assert_eq!(temp.entries(), 0);
+}
+
+#[test]
+fn the_servers_go_when_their_owner_is_killed() {
+    let temp = Temp::new("killed");
+    // To it alone, as by the system when memory is short; to its group, as a test runner's end of
+    // a test that takes too long, and as Ctrl-C.
+    for (signal, to) in [("KILL", To::Process), ("KILL", To::Group), ("INT", To::Group)] {
+        let mut owner = Owner::start("cluster", &temp);
+        let folder = PathBuf::from(owner.line());
+        let postmaster = PathBuf::from(owner.line());
+        assert!(postmaster.exists() && folder.starts_with(&temp.0));
+
+        owner.end(signal, to);
+
+        soon("the postmaster is gone", || !postmaster.exists());
+        assert_gone(&folder);
+        assert_eq!(temp.entries(), 0);
+    }
+}
+
+#[test]
+fn the_servers_go_when_their_owner_is_killed_at_the_start() {
+    let temp = Temp::new("early");
+    for millis in [0, 0, 1, 100, 400, 700, 900, 1100] {
+        let mut owner = Owner::start("cluster", &temp);
+        soon("a folder is made", || temp.entries() > 0);
+        thread::sleep(Duration::from_millis(millis));
+        owner.end("KILL", To::Process);
+        soon("nothing is left", || temp.entries() == 0);
+        soon("no process is left", || processes_of(&temp.0).is_empty());
+    }
+}
+
+#[test]
+fn a_killed_server_of_a_killed_owner_leaves_no_shared_memory() {
+    let temp = Temp::new("segment");
+    let mut owner = Owner::start("killed-server", &temp);
+    let folder = PathBuf::from(owner.line());
+    let pidfile = fs::read_to_string(folder.join("primary/postmaster.pid")).unwrap();
+    let segment = pidfile.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap();
+    let exists = || {
+        fs::read_to_string("/proc/sysvipc/shm")
+            .unwrap()
+            .lines()
+            .any(|line| line.split_whitespace().nth(1) == Some(segment))
+    };
+    assert!(exists());
+    owner.end("KILL", To::Process);
+    assert_gone(&folder);
+    assert!(!exists());
+}
+
+/// A folder for the temporary files of an [`Owner`].
+struct Temp(PathBuf);
+
+impl Temp {
+    fn new(name: &str) -> Self {
+        let path = env::temp_dir().join(format!("ryw-test-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn entries(&self) -> usize {
+        fs::read_dir(&self.0).unwrap().count()
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum To {
+    Process,
+    Group,
+}
+
+/// This test program once more, in a process that can be killed; see [`owner`].
+struct Owner(Child, BufReader<std::process::ChildStderr>);
+
+const ROLE: &str = "RYW_TEST_OWNER";
+
+impl Owner {
+    fn start(role: &str, temp: &Temp) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command
+            .args(["owner", "--exact", "--nocapture"])
+            .env(ROLE, role)
+            .process_group(0)
+            .env("TMPDIR", &temp.0)
+            // What must not reach the servers.
+            .env("PGPORT", "1")
+            .env("PGHOST", "192.0.2.1")
+            .env("PGDATA", "/nonexistent")
+            .env("PGOPTIONS", "--no-such-option=1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        if role == "missing" {
+            command.env("RYW_PG_BIN", "/nonexistent");
+        }
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self(child, stderr)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.1.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn error(mut self) -> String {
+        let text = std::io::read_to_string(&mut self.1).unwrap();
+        self.0.wait().unwrap();
+        text
+    }
+
+    fn end(&mut self, signal: &str, to: To) {
+        let target = match to {
+            To::Process => self.0.id().to_string(),
+            To::Group => format!("-{}", self.0.id()),
+        };
+        let status = Command::new("/bin/sh").args(["-c", "kill -s \"$0\" -- \"$1\"", signal, &target]).status();
+        assert!(status.unwrap().success());
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Not a test by itself: what the process of [`Owner`] does.
+#[test]
+fn owner() {
+    let Ok(role) = env::var(ROLE) else { return };
+    let builder = Cluster::builder().standby(Standby::named("r1"));
+    let builder = match &*role {
+        "bad-setting" => builder.setting("no_such_setting", "1"),
+        _ => builder,
+    };
+    match builder.start() {
+        Ok(mut cluster) => {
+            let postmaster = cluster.primary().pid().unwrap();
+            if role == "killed-server" {
+                cluster.primary_mut().kill().unwrap();
+            }
+            eprintln!("{}", cluster.folder().display());
+            eprintln!("/proc/{postmaster}");
+            thread::sleep(Duration::from_secs(60));
+        }
+        Err(error) => eprintln!("{:?} {error}", error.kind()),
+    }
+}

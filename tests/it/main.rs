@@ -1,0 +1,1 @@
+//! Across crates, on real servers.
