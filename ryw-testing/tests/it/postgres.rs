@@ -311,7 +311,7 @@ impl Owner {
     fn start(role: &str, temp: &Temp) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command
-            .args(["owner", "--exact", "--nocapture"])
+            .args(["postgres::owner", "--exact", "--nocapture"])
             .env(ROLE, role)
             .process_group(0)
             .env("TMPDIR", &temp.0)
