@@ -371,3 +371,150 @@ impl fmt::Debug for Topology {
         f.debug_struct("Topology").field("view", &**self.view()).field("waiting", &self.waiting()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ryw_core::{ClusterId, Marks};
+
+    use super::*;
+
+    fn at(epoch: u32, offset: u64) -> Position {
+        Position::new(ClusterId::new(1), Epoch::new(epoch), offset)
+    }
+
+    fn pair() -> (Topology, Watch, Watch) {
+        let topology = Topology::new();
+        let (mut primary, mut replica) = (topology.add("p"), topology.add("r1"));
+        primary.begin().report(Reading::new(Role::Primary, at(1, 10)));
+        replica.begin().report(Reading::new(Role::Replica, at(1, 5)));
+        (topology, primary, replica)
+    }
+
+    fn states(topology: &Topology) -> Vec<NodeState> {
+        topology.view().nodes().iter().map(NodeView::state).collect()
+    }
+
+    async fn answer(sample: Sample) -> Option<Option<Position>> {
+        tokio::time::timeout(Duration::ZERO, sample).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sample_is_answered_by_a_reading_that_starts_later() {
+        let (topology, mut primary, _replica) = pair();
+        let early = topology.sample_primary();
+        let turn = primary.begin();
+        let late = topology.sample_primary();
+        turn.report(Reading::new(Role::Primary, at(1, 20)));
+        assert_eq!(answer(early).await, Some(Some(at(1, 20))));
+        // Its query had been sent before this was asked for: a commit in between could be missing.
+        let mut late = Box::pin(late);
+        assert!(tokio::time::timeout(Duration::ZERO, &mut late).await.is_err());
+        primary.next().await.report(Reading::new(Role::Primary, at(1, 30)));
+        assert_eq!(late.await, Some(at(1, 30)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_reading_says_so_to_everybody() {
+        let (topology, mut primary, replica) = pair();
+        let sample = topology.sample_primary();
+        drop(primary.begin());
+        assert_eq!(answer(sample).await, Some(None));
+        assert_eq!(states(&topology), [NodeState::Down, NodeState::Replica]);
+        assert_eq!(answer(topology.sample_primary()).await, Some(None), "there is none to ask");
+        drop(replica);
+        assert_eq!(states(&topology)[1], NodeState::Down);
+        primary.begin().report(Reading::new(Role::Primary, at(1, 11)));
+        assert_eq!(states(&topology)[0], NodeState::Primary, "and it may come back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_of_another_cluster_is_fenced() {
+        let (topology, mut primary, mut replica) = pair();
+        let foreign = Position::new(ClusterId::new(2), Epoch::new(1), 1000);
+        for role in [Role::Replica, Role::Primary] {
+            let sample = topology.sample_node(&"r1".into());
+            replica.begin().report(Reading::new(role, foreign));
+            assert_eq!(states(&topology), [NodeState::Primary, NodeState::Fenced]);
+            assert_eq!(answer(sample).await, Some(None));
+        }
+        replica.begin().report(Reading::new(Role::Replica, at(1, 6)));
+        assert_eq!(states(&topology)[1], NodeState::Replica);
+        primary.begin().report(Reading::new(Role::Primary, foreign));
+        assert_eq!(states(&topology)[0], NodeState::Fenced, "the first primary says which cluster it is");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_is_not_used_before_a_primary_was_seen() {
+        let topology = Topology::new();
+        let mut replica = topology.add("r1");
+        replica.begin().report(Reading::new(Role::Replica, at(1, 5)));
+        assert_eq!(states(&topology), [NodeState::Unseen]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_epoch_has_the_primary() {
+        let (topology, mut old, mut new) = pair();
+        new.begin().report(Reading::new(Role::Primary, at(2, 12)).fork(Epoch::new(2), Epoch::new(1), 8));
+        assert_eq!(states(&topology), [NodeState::Fenced, NodeState::Primary]);
+        old.begin().report(Reading::new(Role::Primary, at(1, 900)));
+        assert_eq!(states(&topology), [NodeState::Fenced, NodeState::Primary], "F5: it still answers");
+        let view = topology.view();
+        let relation = |offset| view.relation(&Marks::at(at(1, offset)), view.primary().unwrap());
+        assert_eq!([relation(8), relation(9)], [Relation::Reached, Relation::Lost]);
+        drop(view);
+        old.begin().report(Reading::new(Role::Replica, at(2, 12)));
+        assert_eq!(states(&topology), [NodeState::Replica, NodeState::Primary]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reports_wake_those_who_wait_and_a_change_wakes_all() {
+        let (topology, _primary, mut replica) = pair();
+        let wait = |offset| {
+            let mut waiter = topology.wait_for(offset).unwrap();
+            tokio::spawn(async move { waiter.woken().await })
+        };
+        let (near, far) = (wait(8), wait(80));
+        tokio::task::yield_now().await;
+        replica.begin().report(Reading::new(Role::Replica, at(1, 8)));
+        near.await.unwrap();
+        assert!(!far.is_finished());
+        assert_eq!(topology.waiting(), 1);
+        drop(replica);
+        far.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readings_hurry_while_somebody_waits() {
+        let (topology, _primary, mut replica) = pair();
+        let started = Instant::now();
+        drop(replica.next().await);
+        assert!(started.elapsed() >= Duration::from_millis(20), "nobody waits");
+        let _waiter = topology.wait_for(8);
+        let started = Instant::now();
+        for _ in 0..5 {
+            replica.next().await.report(Reading::new(Role::Replica, at(1, 5)));
+        }
+        // At once, then every millisecond; tokio's timers may round each up by one.
+        assert!(started.elapsed() <= Duration::from_millis(8), "{:?}", started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn freshness_and_expected_waits_come_from_the_primarys_past() {
+        let topology = Topology::new();
+        let (mut primary, mut replica) = (topology.add("p"), topology.add("r1"));
+        let ms = Duration::from_millis;
+        let started = Instant::now();
+        for offset in 1..=10 {
+            primary.begin().report(Reading::new(Role::Primary, at(1, offset * 10)));
+            tokio::time::advance(ms(10)).await;
+        }
+        // Now is 100 ms: the replica shows what had been written by 40 ms.
+        replica.begin().report(Reading::new(Role::Replica, at(1, 55)));
+        let since = topology.view().nodes()[1].fresh_as_of().unwrap();
+        assert_eq!(since - started, ms(40));
+        // Written at 80 ms and shown 60 ms late: in 40 ms.
+        assert_eq!(topology.expected_wait(90), ms(40));
+        assert_eq!(topology.expected_wait(20), Duration::ZERO);
+        assert_eq!(topology.expected_wait(5000), ms(60));
+    }
+}
