@@ -1,0 +1,13 @@
+//! The real binary over real sockets: one file per promise.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
+
+mod bad_input;
+mod cli;
+mod demo;
+mod gateway;
+mod leftovers;
+mod operators;
+mod program;
+mod sessions;
+mod stale;

@@ -1,0 +1,127 @@
+//! What operators see: shapes that tools rely on, counters that grow, and nothing that belongs to a session.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+
+use crate::gateway::Gateway;
+
+const NOTE: &str = "/v1/memory/acme/note";
+const STATS: &str = "/api/admin/read-after-write/stats";
+
+async fn json(gateway: &Gateway, path: &str) -> Value {
+    let reply = gateway.get(path, &[]).await;
+    assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, Some("application/json")), "{reply:?}");
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+/// Two writes and three reads of two sessions; returns a token.
+async fn traffic(gateway: &Gateway) -> String {
+    let token = gateway.put(NOTE, &[], "one").await.header("ryw-token").unwrap().to_owned();
+    gateway.put(NOTE, &[("x-session-id", "me")], "two").await;
+    for level in ["RYW", "EVENTUAL", "STRONG"] {
+        gateway.get(NOTE, &[("x-session-id", "me"), ("x-consistency-level", level)]).await;
+    }
+    token
+}
+
+#[tokio::test]
+async fn health_tells_each_node() {
+    let gateway = Gateway::start(&["--replicas", "3"]).await;
+    traffic(&gateway).await;
+    let health = json(&gateway, "/v1/health").await;
+    assert_eq!((&health["status"], &health["store"]["kind"]), (&"ok".into(), &"local".into()), "{health}");
+    assert_eq!(health["store"]["marks"], 2, "{health}");
+    let nodes = health["nodes"].as_array().unwrap();
+    let states: BTreeMap<_, _> =
+        nodes.iter().map(|node| (node["name"].as_str().unwrap(), node["state"].as_str().unwrap())).collect();
+    let replicas = ["r1", "r2", "r3"].map(|name| (name, "replica"));
+    assert_eq!(states, replicas.into_iter().chain([("primary", "primary")]).collect());
+    for node in nodes {
+        for number in ["epoch", "position", "lag", "last_seen_ms"] {
+            assert!(node[number].is_u64(), "{number} of {node}");
+        }
+        assert!(node["lag_seconds"].is_number(), "{node}");
+    }
+}
+
+/// Values by name and labels, of a text in which every line has to make sense.
+fn parse(text: &str) -> HashMap<String, f64> {
+    let name_is_valid = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'))
+    };
+    let (mut types, mut values) = (HashMap::new(), HashMap::new());
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            assert!(help.split_once(' ').is_some_and(|(name, help)| name_is_valid(name) && !help.is_empty()), "{line}");
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
+            assert!(types.insert(name, kind).is_none(), "told twice: {line}");
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
+            let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+            assert!(types.contains_key(name), "no type: {line}");
+            let labels = labels.strip_suffix('}').unwrap_or_else(|| panic!("{line}"));
+            for label in labels.split(',').filter(|label| !label.is_empty()) {
+                let (label, value) = label.split_once('=').unwrap();
+                assert!(name_is_valid(label) && value.starts_with('"') && value.ends_with('"'), "{line}");
+            }
+            assert!(values.insert(series.to_owned(), value.parse().unwrap()).is_none(), "told twice: {line}");
+        }
+    }
+    assert!(text.ends_with('\n'));
+    values
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text_and_grow() {
+    let gateway = Gateway::start(&["--lag-ms", "60000"]).await;
+    traffic(&gateway).await;
+    let reply = gateway.get("/metrics", &[]).await;
+    assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4"));
+    let once = parse(&reply.text());
+    for (series, expected) in [
+        ("ryw_enforcement_count", 5.0),
+        ("ryw_sessions_active", 2.0),
+        ("ryw_marked_total", 2.0),
+        ("ryw_tokens_refused_total", 0.0),
+        ("ryw_unknown_outcomes_total", 0.0),
+        ("ryw_degraded_marks_total", 0.0),
+        ("ryw_refused_total", 0.0),
+        ("ryw_requests_total{route=\"primary\",reason=\"write\"}", 2.0),
+        ("ryw_requests_total{route=\"primary\",reason=\"strong\"}", 1.0),
+        ("ryw_requests_total{route=\"primary\",reason=\"behind\"}", 1.0),
+        ("ryw_requests_total{route=\"replica\",reason=\"stale-allowed\"}", 1.0),
+    ] {
+        assert_eq!(once.get(series), Some(&expected), "{series} of {once:?}");
+    }
+    traffic(&gateway).await;
+    let twice = parse(&gateway.get("/metrics", &[]).await.text());
+    assert_eq!(twice["ryw_enforcement_count"], 10.0);
+    assert!(once.iter().all(|(series, value)| twice[series] >= *value), "{once:?} {twice:?}");
+}
+
+#[tokio::test]
+async fn statistics_tell_sums_and_nobodys_marks() {
+    let gateway = Gateway::start(&["--lag-ms", "60000"]).await;
+    let token = traffic(&gateway).await;
+    let stats = json(&gateway, STATS).await;
+    let marks = &stats["readAfterWriteStats"];
+    assert_eq!((&marks["totalEntries"], &marks["entriesBySource"]["recorded"]), (&2.into(), &2.into()), "{stats}");
+    assert_eq!(marks["entriesBySource"]["unknownOutcome"], 0, "{stats}");
+    let (oldest, mean) = (marks["oldestEntryAge"].as_f64().unwrap(), marks["averageAge"].as_f64().unwrap());
+    assert!(mean >= 0.0 && oldest >= mean, "{stats}");
+    let requests = stats["requests"].as_array().unwrap();
+    let count: u64 = requests.iter().map(|request| request["count"].as_u64().unwrap()).sum();
+    assert_eq!(count, 5, "{stats}");
+    for request in requests {
+        let fields: Vec<_> = request.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, ["count", "reason", "route"], "{stats}");
+    }
+    let text = stats.to_string();
+    for secret in [&*token, "position", "token", "session"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}

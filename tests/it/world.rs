@@ -1,0 +1,189 @@
+//! A PostgreSQL with standbys, and a service in front of it whose handlers know nothing about replicas.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Path, State},
+    http::{HeaderMap, Request, StatusCode},
+    routing::get,
+};
+use ryw_core::{Key, Keyring};
+use ryw_postgres::{RywPool, tokio_postgres::Client};
+use ryw_testing::servers::postgres::{Cluster, ClusterBuilder, Server, Standby};
+use tokio::time::{Instant, sleep};
+use tower::ServiceExt;
+use tower_ryw::{Level, RywLayer};
+
+/// For whatever must come: far beyond what it takes.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+const UPSERT: &str = "insert into notes values ($1, $2) on conflict (key) do update set value = excluded.value";
+
+/// Servers and service.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) service: Service,
+    pub(crate) pool: RywPool,
+    pub(crate) keys: Keyring,
+    // Dropped last: the pool still talks to it.
+    pub(crate) cluster: Cluster,
+}
+
+/// `PUT` and `GET /notes/{key}`, and what a test adds to them.
+#[derive(Clone, Debug)]
+pub(crate) struct Service(Router);
+
+/// A response, read to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl World {
+    /// A primary and as many standbys, `r1`, `r2` and so on.
+    pub(crate) async fn with_standbys(count: usize) -> Self {
+        let standbys = (1..=count).map(|number| Standby::named(format!("r{number}")));
+        Self::start(standbys.fold(Cluster::builder(), ClusterBuilder::standby), Router::new(), 10).await
+    }
+
+    /// A service with these routes as well, and so many connections to each node.
+    pub(crate) async fn start(cluster: ClusterBuilder, routes: Router<RywPool>, connections: u32) -> Self {
+        let cluster = tokio::task::spawn_blocking(|| cluster.start()).await.unwrap().unwrap();
+        let builder = RywPool::builder().primary(cluster.primary().url()).max_connections(connections);
+        let replicas = cluster.standbys().iter();
+        let pool = replicas.fold(builder, |builder, node| builder.replica_named(node.name(), node.url()));
+        let pool = pool.connect().await.unwrap();
+        let schema = "create table notes (key text primary key, value bigint not null)";
+        pool.primary().await.unwrap().batch_execute(schema).await.unwrap();
+
+        let keys = Keyring::new(Key::random().unwrap());
+        let layer = RywLayer::builder()
+            .positions(pool.topology().clone())
+            .signing_keys(keys.clone())
+            .level(Level::Eventual)
+            .default_level(Level::ReadYourWrites)
+            .build()
+            .unwrap();
+        let routes = routes.route("/notes/{key}", get(read).put(write));
+        let service = Service(routes.layer(layer).with_state(pool.clone()));
+        let world = Self { service, pool, keys, cluster };
+        world.caught_up().await;
+        world
+    }
+
+    pub(crate) fn standby(&self) -> &Server {
+        &self.cluster.standbys()[0]
+    }
+
+    /// Waits until all replicas have applied what the primary has now.
+    pub(crate) async fn caught_up(&self) {
+        let topology = self.pool.topology();
+        let end = topology.sample_primary().await.expect("the primary answers").offset();
+        let applied = |node: &tower_ryw::topology::NodeView| node.applied().is_some_and(|at| at.offset() >= end);
+        until("replicas have caught up", async || topology.view().nodes().iter().all(applied)).await;
+    }
+
+    /// From its return on, the first standby applies nothing.
+    pub(crate) async fn pause_replay(&self) {
+        self.caught_up().await;
+        self.standby().psql("select pg_wal_replay_pause()").unwrap();
+        let state = async || self.standby().psql("select pg_get_wal_replay_pause_state()").unwrap() == "paused";
+        until("replay is paused", state).await;
+    }
+
+    pub(crate) fn resume_replay(&self) {
+        self.standby().psql("select pg_wal_replay_resume()").unwrap();
+    }
+}
+
+impl Service {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.0.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 1 << 20).await.unwrap();
+        Reply { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    /// Writes, which must succeed.
+    pub(crate) async fn put(&self, session: &str, key: &str, value: i64) -> Reply {
+        let request = Request::put(format!("/notes/{key}")).header("x-session-id", session);
+        let reply = self.send(request.body(value.to_string().into()).unwrap()).await;
+        assert_eq!(reply.status, StatusCode::NO_CONTENT, "{reply:?}");
+        reply
+    }
+
+    pub(crate) async fn get(&self, session: &str, path: &str, level: &str) -> Reply {
+        let request = Request::get(path).header("x-session-id", session).header("x-consistency-level", level);
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// Reads a note as the session that may have written it.
+    pub(crate) async fn read(&self, session: &str, key: &str) -> Reply {
+        self.get(session, &format!("/notes/{key}"), "RYW").await
+    }
+}
+
+impl Reply {
+    /// Who served, and why.
+    pub(crate) fn served(&self) -> (&str, &str) {
+        let (by, reason) = (self.route().split(';').next(), self.parameter("reason="));
+        (by.unwrap(), reason.unwrap_or_else(|| panic!("{self:?}")))
+    }
+
+    /// The replica that served.
+    pub(crate) fn node(&self) -> Option<&str> {
+        self.parameter("node=").map(|node| node.trim_matches('"'))
+    }
+
+    /// The note; `None` when there is none.
+    pub(crate) fn value(&self) -> Option<i64> {
+        match self.status {
+            StatusCode::OK => Some(self.body.parse().unwrap()),
+            StatusCode::NOT_FOUND => None,
+            _ => panic!("{self:?}"),
+        }
+    }
+
+    fn route(&self) -> &str {
+        self.headers.get("ryw-route").unwrap_or_else(|| panic!("no Ryw-Route: {self:?}")).to_str().unwrap()
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.route().split(';').find_map(|part| part.strip_prefix(name))
+    }
+}
+
+/// Waits for what must come.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "in vain until {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) async fn upsert(client: &Client, key: &str, value: i64) {
+    client.execute(UPSERT, &[&key, &value]).await.unwrap();
+}
+
+pub(crate) async fn select(client: &Client, key: &str) -> Result<Option<i64>, StatusCode> {
+    let row = client.query_opt("select value from notes where key = $1", &[&key]).await;
+    let row = row.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+async fn write(State(pool): State<RywPool>, Path(key): Path<String>, value: String) -> StatusCode {
+    let client = pool.get().await.unwrap();
+    upsert(&client, &key, value.parse().unwrap()).await;
+    StatusCode::NO_CONTENT
+}
+
+async fn read(State(pool): State<RywPool>, Path(key): Path<String>) -> Result<String, StatusCode> {
+    let client = pool.get().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    let value = select(&client, &key).await?;
+    value.map(|value| value.to_string()).ok_or(StatusCode::NOT_FOUND)
+}
