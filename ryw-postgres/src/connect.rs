@@ -65,7 +65,6 @@ pub(crate) struct Target {
 }
 
 /// Settings of a [`RywPool`]; [`connect`](Self::connect) checks them against the real nodes.
-#[derive(Debug)]
 #[must_use]
 pub struct Builder {
     primary: Option<(String, String)>,
@@ -188,9 +187,9 @@ impl Builder {
             if !names.insert(name.clone()) {
                 return Err(ConnectError::new(name, ConnectErrorKind::DuplicateName));
             }
-            let mut config: Config = url
-                .parse()
-                .map_err(|error: Error| ConnectError::new(name.clone(), ConnectErrorKind::Url).with_source(error))?;
+            // The parser's own error may repeat a part of the password, so it is not kept.
+            let parsed = url.parse().map_err(|_: Error| ConnectError::new(name.clone(), ConnectErrorKind::Url));
+            let mut config: Config = parsed?;
             if config.get_hosts().is_empty() {
                 return Err(ConnectError::new(name, ConnectErrorKind::Url));
             }
@@ -216,5 +215,12 @@ impl Builder {
             Ok(Err(source)) => Err(error(ConnectErrorKind::Unreadable).with_source(source)),
             Err(source) => Err(error(ConnectErrorKind::Unreadable).with_source(source)),
         }
+    }
+}
+
+/// Without the URLs, which hold passwords.
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("replicas", &self.replicas.len()).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong, in words that say what to change. Passwords are in none of them.
+//! What can go wrong, in words that say what to change. No part of a connection string is in any of them.
 
 use std::{error::Error, fmt};
 

@@ -36,7 +36,10 @@ pub(crate) fn apply(
         None => builder,
     };
     match var("RYW_TOKEN_KEY") {
-        Some(keys) => Ok(builder.signing_keys(Keyring::parse(&keys).map_err(ConfigErrorKind::from)?)),
+        Some(keys) => {
+            let named = |source| ConfigErrorKind::KeyVariable { name: "RYW_TOKEN_KEY", source };
+            Ok(builder.signing_keys(Keyring::parse(&keys).map_err(named)?))
+        }
         None => Ok(builder),
     }
 }

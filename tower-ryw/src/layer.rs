@@ -136,6 +136,14 @@ pub enum ConfigErrorKind {
         /// What is accepted.
         accepted: &'static str,
     },
+    /// The environment variable with the signing keys does not parse. Its value is not repeated.
+    #[error("environment variable {name}: {source}")]
+    KeyVariable {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong with its value.
+        source: KeyError,
+    },
     /// No key can be used.
     #[error(transparent)]
     Key(#[from] KeyError),

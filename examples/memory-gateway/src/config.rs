@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -28,7 +28,7 @@ pub(crate) enum Command {
 }
 
 /// Without any of these: a store in this process, whose replicas apply its log late.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct BackendOptions {
     /// Replicas of the store in this process [default: 2]
     #[arg(long, global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=16))]
@@ -51,6 +51,13 @@ pub(crate) struct BackendOptions {
     /// Start a PostgreSQL primary and two standbys of its own, in a temporary folder
     #[arg(long, global = true)]
     pub(crate) postgres: bool,
+}
+
+/// Without the URLs, which hold passwords.
+impl fmt::Debug for BackendOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendOptions").field("postgres", &self.postgres).finish_non_exhaustive()
+    }
 }
 
 impl BackendOptions {

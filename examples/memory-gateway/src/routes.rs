@@ -5,13 +5,14 @@ use std::time::Duration;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, Path, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{DefaultBodyLimit, Path, Request, State, rejection::PathRejection},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
 use ryw_core::wire;
 use serde::{Deserialize, Serialize};
 use tower_ryw::{
@@ -50,6 +51,7 @@ pub(crate) fn memory(app: App) -> Router {
         .route("/v1/memory/{tenant}/{key}", get(read).put(write).delete(remove))
         .route("/v1/ask", post(ask))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here: try /v1/memory/{tenant}/{key}"))
+        .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
 }
@@ -60,15 +62,18 @@ pub(crate) fn operators(insight: Insight) -> Router {
         .route("/v1/health", get(health))
         .route("/metrics", get(metrics))
         .route("/api/admin/read-after-write/stats", get(stats))
+        .method_not_allowed_fallback(wrong_method)
         .with_state(insight)
 }
 
 /// The tenant is part of the path here; a real service would take it from its authentication.
 pub(crate) fn tenant_of(head: RequestHead<'_>) -> Option<Tenant> {
-    head.uri.path().strip_prefix("/v1/memory/")?.split('/').next()?.parse().ok()
+    let tenant = head.uri.path().strip_prefix("/v1/memory/")?.split('/').next()?;
+    // As the handlers see it: a tenant in another spelling is the same tenant.
+    percent_decode_str(tenant).decode_utf8().ok()?.parse().ok()
 }
 
-async fn read(State(app): State<App>, Path(place): Path<(String, String)>) -> Result<Response, Problem> {
+async fn read(State(app): State<App>, place: Place) -> Result<Response, Problem> {
     let (tenant, key) = checked(place)?;
     match app.backend.get(app.via, tenant.as_str(), &key).await? {
         Some(value) => Ok(([(header::CONTENT_TYPE, "application/octet-stream")], value).into_response()),
@@ -76,24 +81,36 @@ async fn read(State(app): State<App>, Path(place): Path<(String, String)>) -> Re
     }
 }
 
-async fn write(
-    State(app): State<App>,
-    Path(place): Path<(String, String)>,
-    request: Request,
-) -> Result<StatusCode, Problem> {
+async fn write(State(app): State<App>, place: Place, request: Request) -> Result<StatusCode, Problem> {
     let (tenant, key) = checked(place)?;
     let value = body(request.into_body(), MAX_VALUE).await?;
     app.backend.put(tenant.as_str(), &key, Some(value)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn remove(State(app): State<App>, Path(place): Path<(String, String)>) -> Result<StatusCode, Problem> {
+async fn remove(State(app): State<App>, place: Place) -> Result<StatusCode, Problem> {
     let (tenant, key) = checked(place)?;
     app.backend.put(tenant.as_str(), &key, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn checked((tenant, key): (String, String)) -> Result<(Tenant, String), Problem> {
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let accepted = match uri.path() {
+        "/v1/ask" => "POST",
+        path if path.starts_with("/v1/memory/") => "GET, HEAD, PUT and DELETE",
+        _ => "GET and HEAD",
+    };
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not possible here: accepted are {accepted}"))
+}
+
+/// Tenant and key, if the path is text at all.
+type Place = Result<Path<(String, String)>, PathRejection>;
+
+fn checked(place: Place) -> Result<(Tenant, String), Problem> {
+    let Path((tenant, key)) = place.map_err(|error| {
+        let accepted = format!("a tenant is 1 to 128 of A-Z a-z 0-9 . _ ~ - and a key 1 to {MAX_KEY} bytes of UTF-8");
+        Problem::bad_request(format!("the path can't be read: {}; {accepted}", error.body_text()))
+    })?;
     let tenant = tenant.parse().map_err(|error| Problem::bad_request(format!("{error}")))?;
     // PostgreSQL's text can't hold a NUL.
     if key.len() > MAX_KEY || key.contains('\0') {

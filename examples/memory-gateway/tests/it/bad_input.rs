@@ -102,7 +102,6 @@ async fn each_mistake_is_named_and_what_is_accepted_too() {
 }
 
 #[tokio::test]
-#[ignore = "fails: what the router refuses by itself is plain text, or nothing"]
 async fn mistakes_in_the_request_line_are_problems_too() {
     let gateway = Gateway::start(&[]).await;
     for case in [
