@@ -5,7 +5,8 @@
 //! about ([`Subject`], [`Tenant`]); how much was promised ([`Level`]); how all of that travels ([`Token`],
 //! [`wire`]); and what keeps it between requests ([`MarkStore`]).
 //!
-//! There is no I/O and no clock in here: durations go in, the caller owns the time.
+//! There is no I/O and no clock in here: durations go in, the caller owns the time. The environment is read by
+//! [`Keyring::from_env`] only.
 //!
 //! ```
 //! use ryw_core::{ClusterId, Epoch, Lineage, Marks, Position, Relation};
@@ -44,7 +45,7 @@ pub use level::{Level, ParseLevelError};
 pub use lineage::{Lineage, LineageError, Relation};
 pub use mark::{Lost, Mark, Marks};
 pub use position::{ClusterId, Epoch, Position};
-pub use reason::Reason;
+pub use reason::{ParseReasonError, Reason};
 pub use session::SessionId;
 pub use store::{Loaded, MarkStore, Stamp, StoreError, StoreErrorKind, StoreFuture, Unsettled, Update};
 pub use subject::{NameError, Subject, SubjectKey, Tenant};

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use http::HeaderValue;
 use uuid::Uuid;
 
-use crate::{NameError, subject::check_name};
+use crate::{KeyError, NameError, subject::check_name};
 
 /// The name of a session: `[A-Za-z0-9._~-]{1,128}`.
 ///
@@ -25,10 +25,10 @@ impl SessionId {
     /// A new name: 128 bits from the system's random number generator, as 32 hexadecimal digits.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give, which on current systems does not happen after boot.
-    pub fn random() -> Result<Self, getrandom::Error> {
+    /// [`KeyError::NoRandomness`], which on current systems does not happen after boot.
+    pub fn random() -> Result<Self, KeyError> {
         let mut bits = [0; 16];
-        getrandom::fill(&mut bits)?;
+        getrandom::fill(&mut bits).map_err(|error| KeyError::NoRandomness(error.to_string()))?;
         let mut digits = [0; 32];
         let text: &str = Uuid::from_bytes(bits).simple().encode_lower(&mut digits);
         Ok(Self(HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("invalid"))))

@@ -28,17 +28,25 @@ pub trait MarkStore: fmt::Debug + Send + Sync + 'static {
     fn join(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()>;
 
     /// Answers what a load called unsettled: everything that is *unknown* there is contained in `at`, which was
-    /// sampled after the load. Does nothing to a subject that was written to in the meantime.
-    fn settle(&self, unsettled: &[Unsettled], at: Position) -> StoreFuture<()>;
+    /// sampled after the load; without positions (`None`), a window has passed since it became unknown. Does nothing
+    /// to a subject that was written to in the meantime.
+    ///
+    /// A floor is nobody's own write: positions of epochs before `at`'s are dropped from it, because `at` contains
+    /// what survived of them.
+    fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> StoreFuture<()>;
 }
 
 /// What a store knows about some subjects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
-    /// The join of their marks.
+    /// The join of their own marks. *Unknown* when something of [`unsettled`](Self::unsettled) is.
     pub marks: Marks,
+    /// What those of them that the store does not know are held to.
+    pub floor: Marks,
     /// The subjects whose marks are *unknown* and can be settled by sampling the primary's position now.
     pub unsettled: SmallVec<[Unsettled; 1]>,
+    /// The subjects that are held to the floor: settling them renews it.
+    pub floored: SmallVec<[Unsettled; 1]>,
 }
 
 /// One subject whose marks are unknown, and how to recognise that nothing has happened to it since.

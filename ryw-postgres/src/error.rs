@@ -130,6 +130,8 @@ pub enum PoolErrorKind {
     Connect,
     /// No replica is in service.
     NoReplica,
+    /// No primary is in service.
+    NoPrimary,
 }
 
 impl PoolError {
@@ -159,6 +161,9 @@ impl fmt::Display for PoolError {
                  (Builder::max_connections)"
             )?,
             PoolErrorKind::Connect => write!(f, "no connection to {node} could be made")?,
+            PoolErrorKind::NoPrimary => {
+                write!(f, "no primary is in service; {node}, which was given as one, is none now")?
+            }
             PoolErrorKind::NoReplica => f.write_str("no replica is in service")?,
         }
         match source {

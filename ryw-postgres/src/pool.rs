@@ -7,8 +7,12 @@ use std::{
 };
 
 use bb8::{ManageConnection, Pool, PooledConnection, RunError};
+use tokio::time::timeout;
 use tokio_postgres::{Client, Error};
-use tower_ryw::{NodeName, Reason, Route, RywContext, Topology, topology::NodeState};
+use tower_ryw::{
+    NodeName, Reason, Route, RywContext, Topology,
+    topology::{NodeState, NodeView},
+};
 
 use crate::{
     connect::{Builder, Target},
@@ -27,6 +31,7 @@ pub struct RywPool(Arc<Inner>);
 struct Inner {
     nodes: Vec<Node>,
     topology: Topology,
+    deadline: Duration,
     _watchers: Watchers,
 }
 
@@ -71,7 +76,12 @@ impl RywPool {
                 .test_on_check_out(false)
                 .build_unchecked(Manager(target)),
         };
-        Self(Arc::new(Inner { nodes: targets.into_iter().map(node).collect(), topology, _watchers: watchers }))
+        Self(Arc::new(Inner {
+            nodes: targets.into_iter().map(node).collect(),
+            topology,
+            deadline,
+            _watchers: watchers,
+        }))
     }
 
     /// The positions of the nodes, for [`RywLayerBuilder::positions`](tower_ryw::RywLayerBuilder::positions).
@@ -130,10 +140,29 @@ impl RywPool {
     }
 
     async fn take_primary(&self) -> Result<RywConnection, PoolError> {
-        let name = self.0.topology.view().primary().map(|node| node.name().clone());
-        // Without a known primary, the one that was configured: it may be back before its watcher has noticed.
-        let known = name.and_then(|name| self.0.nodes.iter().find(|node| node.name == name));
-        known.unwrap_or(&self.0.nodes[0]).take().await
+        let (known, configured) = {
+            let view = self.0.topology.view();
+            let name = view.primary().map(|node| node.name().clone());
+            (name, view.nodes().first().map(NodeView::state))
+        };
+        if let Some(node) = known.and_then(|name| self.0.nodes.iter().find(|node| node.name == name)) {
+            return node.take().await;
+        }
+        // Without a known primary, the one that was configured may be back before its watcher has noticed. It may
+        // also have become a standby, or be a primary whose reign has ended.
+        let first = &self.0.nodes[0];
+        let no_primary = || PoolError::new(first.name.as_str(), PoolErrorKind::NoPrimary);
+        if !matches!(configured, Some(NodeState::Unseen | NodeState::Down)) {
+            return Err(no_primary());
+        }
+        let connection = first.take().await?;
+        let recovering = timeout(self.0.deadline, connection.query_one("select pg_is_in_recovery()", &[])).await;
+        match recovering.map(|row| row.and_then(|row| row.try_get(0))) {
+            Ok(Ok(false)) => Ok(connection),
+            Ok(Ok(true)) => Err(no_primary()),
+            Ok(Err(error)) => Err(no_primary().with_source(error)),
+            Err(error) => Err(no_primary().with_source(error)),
+        }
     }
 
     fn any_replica(&self) -> Option<&Node> {

@@ -38,14 +38,19 @@ select pg_is_in_recovery() as recovering,
 /// The last two arguments: the whole file, and no error when there is none.
 const HISTORY: &str = "select pg_read_file('pg_wal/' || $1 || '.history', 0, 1000000, true)";
 
+/// A history that could not be read is tried again after so many readings, which also limits the warnings.
+const RETRY_AFTER: u32 = 500;
+
 /// Reads one node, over one connection.
 #[derive(Debug)]
 pub(crate) struct Reader {
     client: Client,
     read: Statement,
     capture: Capture,
-    /// The timeline whose history has been read, or tried to.
+    /// The timeline whose history has been read.
     history_of: Option<Epoch>,
+    /// Readings until the history is tried again, after it could not be read.
+    retry_in: u32,
     forks: Vec<timeline::Fork>,
 }
 
@@ -59,7 +64,7 @@ pub(crate) struct NodeReading {
 impl Reader {
     pub(crate) async fn new(client: Client, capture: Capture) -> Result<Self, Error> {
         let read = client.prepare(READ).await?;
-        Ok(Self { client, read, capture, history_of: None, forks: Vec::new() })
+        Ok(Self { client, read, capture, history_of: None, retry_in: 0, forks: Vec::new() })
     }
 
     /// The node's position now. `None` when the answer makes no sense (a standby that has not replayed anything).
@@ -68,8 +73,10 @@ impl Reader {
         let Some(reading) = parse(&row, self.capture)? else { return Ok(None) };
         let timeline = reading.position.epoch();
         if self.history_of != Some(timeline) {
-            self.history_of = Some(timeline);
-            self.read_history(timeline).await;
+            match self.retry_in.checked_sub(1) {
+                Some(left) => self.retry_in = left,
+                None => self.read_history(timeline).await,
+            }
         }
         Ok(Some(reading))
     }
@@ -81,13 +88,19 @@ impl Reader {
     }
 
     async fn read_history(&mut self, timeline: Epoch) {
+        // The first timeline has none.
         if timeline <= Epoch::new(1) {
+            self.history_of = Some(timeline);
             return;
         }
         let name = format!("{:08X}", timeline.get());
         match self.client.query_one(HISTORY, &[&name]).await.and_then(|row| row.try_get::<_, Option<String>>(0)) {
-            Ok(file) => self.forks = timeline::parse(timeline, &file.unwrap_or_default()),
+            Ok(file) => {
+                self.forks = timeline::parse(timeline, &file.unwrap_or_default());
+                self.history_of = Some(timeline);
+            }
             Err(error) => {
+                self.retry_in = RETRY_AFTER;
                 tracing::warn!(timeline = timeline.get(), %error, "no timeline history: marks from before the failover go to the primary");
             }
         }

@@ -166,7 +166,8 @@ impl LaggingStore {
         Ok(shared.position(end))
     }
 
-    /// Reads a value from where the route says. Unnamed replicas take turns; an unknown name has nothing.
+    /// Reads a value from where the route says. Unnamed replicas take turns; a name that is not known here means the
+    /// primary.
     #[must_use]
     pub fn get(&self, route: &Route, space: &str, name: &str) -> Option<Bytes> {
         let key = (space.to_owned(), name.to_owned());

@@ -87,19 +87,23 @@ fn cookie(config: &Config, name: &'static str, token: &str) -> String {
         .to_string()
 }
 
-/// A shared cache must not hand one session's token to another. What the service has set stays, if it is stricter.
+/// A shared cache must not hand one session's token to another. What else the service has said about caching stays.
 fn keep_private(headers: &mut HeaderMap) {
-    let strict = |value: &HeaderValue| {
-        let value = value.as_bytes().to_ascii_lowercase();
-        let directives = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        directives.into_iter().any(|directive| directive == b"private" || directive == b"no-store")
+    let said = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let said = said.flat_map(|value| value.split(',')).map(str::trim).filter(|directive| !directive.is_empty());
+    let is = |directive: &str, names: &[&str]| {
+        let name = directive.split('=').next().unwrap_or_default().trim();
+        names.iter().any(|other| name.eq_ignore_ascii_case(other))
     };
-    if !headers.get_all(header::CACHE_CONTROL).iter().any(strict) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    let mut kept: Vec<_> = said.filter(|directive| !is(directive, &["public", "s-maxage"])).collect();
+    if !kept.iter().any(|directive| is(directive, &["private", "no-store"])) {
+        kept.push("private");
     }
+    let kept = kept.join(", ");
+    set(headers, &header::CACHE_CONTROL, kept);
 }
 
-fn set(headers: &mut HeaderMap, name: &'static http::HeaderName, value: String) {
+fn set(headers: &mut HeaderMap, name: &http::HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
     }

@@ -81,7 +81,12 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Duration {
-        self.built_at + self.built.elapsed()
+        self.built_at + self.age()
+    }
+
+    /// Time since the layer was built.
+    pub(crate) fn age(&self) -> Duration {
+        self.built.elapsed()
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     lookup::Required,
     observe::{Recorded, Routed},
     outcome::Told,
-    policy::Terms,
+    policy::{Intent, Terms},
     record::{Effect, Saved, record_unknown},
     route::{Attempt, Routing, attempt},
     topology::NodeName,
@@ -67,10 +67,20 @@ struct Progress {
     others: Vec<SubjectKey>,
     /// The session that was born with this request.
     born: Option<(SessionId, SubjectKey)>,
-    /// Who has really served it, where that is not who was decided on.
-    served: Option<(Route, Reason)>,
+    /// Who has really served it, in the order of their first use; empty where nobody has said.
+    served: Vec<(Route, Reason)>,
     /// The response has left, or never will.
     closed: bool,
+}
+
+/// What is known of a request when it ends.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) told: Told,
+    /// What it is recorded as if its writes are committed.
+    pub(crate) write: Effect,
+    /// What it is recorded as if it only read.
+    pub(crate) read: Effect,
 }
 
 /// A subject could not be added: a request may mark at most 64 of them.
@@ -180,17 +190,22 @@ impl RywContext {
         let mut marks = self.0.required.marks.clone();
         let progress = self.0.progress.lock();
         marks.join(&progress.written);
-        if progress.told == Told::Written && progress.written.is_none() {
+        // A write has not looked up what its session wrote before; a position of its own would contain it.
+        let writes = self.0.identity.terms.intent == Intent::Write || progress.told == Told::Written;
+        if writes && progress.written.is_none() {
             marks.join(&Marks::unknown());
         }
         drop(progress);
-        self.seal(marks)
+        self.seal(marks, false)
     }
 
-    /// Tells who has really served the request, where that is not who [`route`](Self::route) named. For data layers:
-    /// the response then says so.
+    /// Tells who has really served the request, or a part of it. For data layers: the response then says so, and what
+    /// every one of them has shown counts for the session's later reads. The primary goes before replicas.
     pub fn served_by(&self, route: Route, reason: Reason) {
-        self.0.progress.lock().served = Some((route, reason));
+        let served = &mut self.0.progress.lock().served;
+        if served.iter().all(|(known, _)| *known != route) {
+            served.push((route, reason));
+        }
     }
 
     /// Spawns a task that keeps this context.
@@ -222,37 +237,37 @@ impl RywContext {
         &self.0.identity
     }
 
-    pub(crate) fn told(&self) -> Told {
-        self.0.progress.lock().told
-    }
-
-    /// From here on, what the handler's tasks still do is recorded when they say so.
-    pub(crate) fn close(&self) {
-        self.0.progress.lock().closed = true;
-    }
-
-    /// What a committed write is recorded as.
-    pub(crate) fn write_effect(&self) -> Effect {
-        Effect::Write { known: self.0.progress.lock().written.clone() }
+    /// Ends the request: what the handler has said until now is recorded with it, and what its tasks say from here on
+    /// is recorded when they say it. Nothing falls in between.
+    pub(crate) fn end(&self) -> Ended {
+        let mut progress = self.0.progress.lock();
+        progress.closed = true;
+        let from = match progress.served.as_slice() {
+            [] => vec![self.route()],
+            served => served.iter().map(|(route, _)| route.clone()).collect(),
+        };
+        let shown = self.0.identity.terms.reads_raise_marks;
+        Ended {
+            told: progress.told,
+            write: Effect::Write { known: progress.written.clone(), shown },
+            read: Effect::Read { from },
+        }
     }
 
     /// A browser's cookie that can't be believed is replaced by a new session, which starts with what was required
-    /// because of it.
-    pub(crate) fn has_dead_cookie(&self) -> bool {
-        self.0.identity.by_cookie && !self.0.identity.has_session
-    }
-
-    /// What such a session starts with.
-    pub(crate) fn renewal_effect(&self) -> Effect {
-        let mut known = Marks::none();
-        self.0.required.marks.positions().iter().for_each(|position| known.join(&Marks::at(*position)));
-        Effect::Write { known }
-    }
-
-    /// What a read is recorded as.
-    pub(crate) fn read_effect(&self) -> Effect {
-        let served = self.0.progress.lock().served.clone();
-        Effect::Read { from: served.map_or_else(|| self.route(), |(route, _)| route) }
+    /// because of it. Only the client keeps that: reads don't fill the store.
+    pub(crate) fn replace_dead_cookie(&self) -> Option<Saved> {
+        let Inner { identity, required, config, .. } = &*self.0;
+        let dead = identity.by_cookie && !identity.has_session && identity.terms.level.follows_marks();
+        let marks = match &config.topology {
+            Some(_) => required.marks.clone(),
+            None => Marks::pending(),
+        };
+        if !dead || marks.is_unknown() {
+            return None;
+        }
+        self.keys_to_mark();
+        Some(Saved { marks, event: Recorded::Read, settles: true })
     }
 
     /// Whom the request's writes concern. A session is born here, with the first thing there is to remember of it.
@@ -303,8 +318,10 @@ impl RywContext {
     }
 
     fn served(&self) -> (Route, Reason) {
-        let served = self.0.progress.lock().served.clone();
-        served.unwrap_or_else(|| (self.route(), self.reason()))
+        let progress = self.0.progress.lock();
+        let primary = progress.served.iter().find(|(route, _)| *route == Route::Primary);
+        let told = primary.or(progress.served.first());
+        told.cloned().unwrap_or_else(|| (self.route(), self.reason()))
     }
 
     /// Writes onto the response what the client is told.
@@ -319,14 +336,15 @@ impl RywContext {
                 marks = marks.without_unknown();
             }
             marks.join(&saved.marks);
-            (marks != required.marks || born.is_some()).then(|| self.seal(marks)).flatten()
+            let fresh = saved.marks.is_pending();
+            (marks != required.marks || born.is_some()).then(|| self.seal(marks, fresh)).flatten()
         });
         let note = Note {
             route: &route,
             reason,
             level: identity.terms.level,
             waited: decision.waited,
-            achieved: decision.achieved && recorded != Some(Recorded::WithoutPosition),
+            achieved: decision.achieved && !matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored)),
             session: born.as_ref().or(identity.session.as_ref()),
             token,
             set_cookie: identity.by_cookie || born.is_some(),
@@ -349,13 +367,16 @@ impl RywContext {
         Some(Lost { epoch: lineage.current(), was })
     }
 
-    fn seal(&self, marks: Marks) -> Option<String> {
+    /// `fresh`: a write is on its way since now. Otherwise a *pending* that was carried here keeps its time.
+    fn seal(&self, marks: Marks, fresh: bool) -> Option<String> {
         let Inner { config, identity, progress, .. } = &*self.0;
         let session = match identity.has_session {
             true => *identity.keys.first()?,
             false => progress.lock().born.as_ref()?.1,
         };
-        let issued_at = u32::try_from(config.clock.now().as_secs()).unwrap_or(u32::MAX);
+        let now = u32::try_from(config.clock.now().as_secs()).unwrap_or(u32::MAX);
+        let since = identity.carried.pending_since;
+        let issued_at = if marks.is_pending() && !fresh && since > 0 { since } else { now };
         Some(Token { session, issued_at, marks }.seal(&config.keys, &identity.tenant))
     }
 }

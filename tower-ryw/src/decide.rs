@@ -73,7 +73,9 @@ pub(crate) fn decide(question: &Question<'_>) -> Next {
         return primary(Reason::Write, *waited);
     }
     if terms.level == Level::Strong {
-        return primary(Reason::Strong, *waited);
+        // Whoever else is left may be a standby by now.
+        let headless = view.is_some_and(|view| view.primary.is_none());
+        return if headless { Next::Refuse(Reason::Strong) } else { primary(Reason::Strong, *waited) };
     }
     match view {
         Some(view) => by_position(question, view),
@@ -95,6 +97,7 @@ fn by_window(terms: &Terms, required: &Required, budget: bool) -> Next {
             return any_replica(reason);
         }
         _ if required.store_failed => Reason::StoreUnavailable,
+        _ if terms.bound.is_some() || terms.reads_raise_marks => Reason::UnknownMarks,
         Level::ReadYourWrites if marks.is_none() => return any_replica(Reason::NoMarks),
         Level::ReadYourWrites if marks.is_pending() => Reason::Window,
         _ => Reason::UnknownMarks,
@@ -116,12 +119,15 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
         _ if view.primary.is_some() && view.nodes.len() == 1 => return primary(Reason::NoReplica, *waited),
         _ if view.replicas().next().is_none() => Reason::NoReplica,
         level if level.follows_marks() && is_lost(view, marks) => {
+            if !question.budget {
+                return Next::Refuse(Reason::Budget);
+            }
             let route = Route::Primary;
             return Next::Serve(Decision {
                 route,
                 reason: Reason::Lost,
                 achieved: false,
-                degraded: false,
+                degraded: true,
                 waited: *waited,
             });
         }
@@ -154,11 +160,9 @@ fn choose<'a>(question: &Question<'_>, view: &'a View) -> Option<&'a NodeView> {
 }
 
 fn is_good(question: &Question<'_>, view: &View, node: &NodeView) -> bool {
-    match question.terms.level {
-        Level::BoundedStaleness(bound) => fresh_within(node, question.now, bound),
-        level if level.follows_marks() => view.relation(&question.required.marks, node) == Relation::Reached,
-        _ => true,
-    }
+    let Terms { level, bound, .. } = question.terms;
+    let fresh = bound.is_none_or(|bound| fresh_within(node, question.now, bound));
+    fresh && (!level.follows_marks() || view.relation(&question.required.marks, node) == Relation::Reached)
 }
 
 fn fresh_within(node: &NodeView, now: Instant, bound: Duration) -> bool {
@@ -305,6 +309,11 @@ mod tests {
         }
     }
 
+    fn terms(intent: Intent, level: Level, ladder: Ladder) -> Terms {
+        let bound = if let BoundedStaleness(bound) = level { Some(bound) } else { None };
+        Terms { intent, level, bound, reads_raise_marks: level.reads_raise_marks(), ladder }
+    }
+
     fn check(case: &Case, expected: &str) {
         let now = Instant::now() + Duration::from_secs(60);
         let mut view = view(case.replicas, now);
@@ -316,7 +325,7 @@ mod tests {
             view.nodes[1..].iter_mut().for_each(|node| node.state = NodeState::Down);
         }
         let question = Question {
-            terms: &Terms { intent: case.intent, level: case.level, ladder: case.ladder },
+            terms: &terms(case.intent, case.level, case.ladder),
             required: &Required { marks: case.marks.clone(), store_failed: case.store_failed },
             view: case.positions.then_some(&view),
             now,
@@ -368,6 +377,7 @@ mod tests {
         check(&case(Eventual, Marks::at(at(50)), &[(50, 0)]), "r1 caught-up");
         check(&case(Eventual, Marks::pending(), &[(50, 0)]), "r1 stale-allowed");
         check(&case(Strong, Marks::none(), &[(100, 0)]), "primary strong");
+        check(&Case { primary_up: false, ..case(Strong, Marks::none(), &[(100, 0)]) }, "refuse strong");
         let bounded = BoundedStaleness(Duration::from_millis(250));
         check(&case(bounded, Marks::at(at(90)), &[(50, 250)]), "r1 stale-allowed");
         check(&case(bounded, Marks::none(), &[(100, 251), (100, 250)]), "r2 no-marks");
@@ -421,7 +431,7 @@ mod tests {
     #[test]
     fn a_loss_is_told_and_never_served_by_a_replica() {
         let lost: Marks = [Mark::Lost(Lost { epoch: Epoch::new(2), was: EPOCH })].into_iter().collect();
-        check(&case(Session, lost.clone(), &[(100, 0)]), "primary lost missed");
+        check(&case(Session, lost.clone(), &[(100, 0)]), "primary lost degraded missed");
         check(&case(Eventual, lost, &[(100, 0)]), "r1 stale-allowed");
     }
 
@@ -449,7 +459,7 @@ mod tests {
     fn good_replicas_take_turns() {
         let now = Instant::now() + Duration::from_secs(60);
         let view = view(&[(50, 0), (10, 0), (60, 0)], now);
-        let terms = Terms { intent: Intent::Read, level: ReadYourWrites, ladder: Ladder::new() };
+        let terms = terms(Intent::Read, ReadYourWrites, Ladder::new());
         let required = Required { marks: Marks::at(at(50)), store_failed: false };
         let names = (0..4).map(|pick| {
             let question = Question {

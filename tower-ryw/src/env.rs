@@ -13,20 +13,30 @@ pub(crate) fn apply(
     builder: RywLayerBuilder,
     var: impl Fn(&'static str) -> Option<String>,
 ) -> Result<RywLayerBuilder, ConfigError> {
-    let get = |name, default: &str| (name, var(name).unwrap_or_else(|| default.to_owned()));
+    let given = |name| var(name).map(|value| (name, value));
 
-    let level = get("DEFAULT_CONSISTENCY_LEVEL", "EVENTUAL");
-    let levels = "are EVENTUAL, BOUNDED;max=<ms>, MONOTONIC, RYW, SESSION, CAUSAL and STRONG";
-    let builder = builder
-        .enabled(boolean(get("ENABLE_CONSISTENCY_ENFORCEMENT", "true"))?)
-        .level(Level::Eventual)
-        .default_level(level.1.parse().map_err(|_| refused(level, levels))?)
-        .log_decisions(boolean(get("ENABLE_CONSISTENCY_DEBUG", "false"))?)
-        .session_ttl(seconds(get("SESSION_TTL_SECONDS", "300"))?)
-        .window(window(&var)?);
-
+    let mut builder = builder;
+    if builder.minimum.is_none() {
+        builder = builder.level(Level::Eventual);
+    }
+    if let Some(level) = given("DEFAULT_CONSISTENCY_LEVEL") {
+        let levels = "are EVENTUAL, BOUNDED;max=<ms>, MONOTONIC, RYW, SESSION, CAUSAL and STRONG";
+        builder = builder.default_level(level.1.parse().map_err(|_| refused(level, levels))?);
+    }
+    if let Some(enabled) = given("ENABLE_CONSISTENCY_ENFORCEMENT") {
+        builder = builder.enabled(boolean(enabled)?);
+    }
+    if let Some(debug) = given("ENABLE_CONSISTENCY_DEBUG") {
+        builder = builder.log_decisions(boolean(debug)?);
+    }
+    if let Some(ttl) = given("SESSION_TTL_SECONDS") {
+        builder = builder.session_ttl(seconds(ttl)?);
+    }
+    if let Some(window) = window(&var)? {
+        builder = builder.window(window);
+    }
     // The local store drops expired marks as it goes, so the interval is checked and has nothing to set.
-    seconds(get("READ_AFTER_WRITE_CLEANUP_INTERVAL", "300"))?;
+    given("READ_AFTER_WRITE_CLEANUP_INTERVAL").map(seconds).transpose()?;
     let builder = match var("READ_AFTER_WRITE_CACHE_SIZE") {
         Some(size) => {
             let accepted = "are whole numbers of subjects, 1 or more";
@@ -45,7 +55,7 @@ pub(crate) fn apply(
 }
 
 /// One setting, two names.
-fn window(var: impl Fn(&'static str) -> Option<String>) -> Result<Duration, ConfigError> {
+fn window(var: impl Fn(&'static str) -> Option<String>) -> Result<Option<Duration>, ConfigError> {
     let [one, other] = ["RYW_WINDOW_SECONDS", "READ_AFTER_WRITE_WINDOW"];
     let given = |name| var(name).map(|value| seconds((name, value))).transpose();
     match (given(one)?, given(other)?) {
@@ -53,7 +63,7 @@ fn window(var: impl Fn(&'static str) -> Option<String>) -> Result<Duration, Conf
             let hint = "they are two names of one setting, and the values differ; set one of them";
             Err(ConfigErrorKind::Conflict { one, other, hint }.into())
         }
-        (a, b) => Ok(a.or(b).unwrap_or(Duration::from_secs(2))),
+        (a, b) => Ok(a.or(b)),
     }
 }
 

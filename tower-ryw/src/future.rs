@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,7 +21,7 @@ use crate::{
     lookup::{self, Lookup, Required},
     outcome::{Outcome, outcome, unanswered},
     problem::{AnswerBody, Protocol, Refusal},
-    record::{Saved, record, record_now},
+    record::{Effect, Saved, record, record_now},
     route::{Attempt, Routing, attempt, route},
 };
 
@@ -69,10 +70,16 @@ struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         let Some(context) = self.scope.ready() else { return };
-        context.close();
-        if self.armed && unanswered(context.identity().terms.intent, context.told()) == Outcome::Unknown {
-            context.report();
-            context.record_unknown();
+        let told = context.end().told;
+        if self.armed && unanswered(context.identity().terms.intent, told) == Outcome::Unknown {
+            // This may run while a panic unwinds: one in somebody's observer must not end the process.
+            let recorded = catch_unwind(AssertUnwindSafe(|| {
+                context.record_unknown();
+                context.report();
+            }));
+            if recorded.is_err() {
+                tracing::error!("an observer or a mark store panicked");
+            }
         }
     }
 }
@@ -108,10 +115,10 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
     };
     let required = match lookup::required(config, &identity, loaded) {
         Lookup::Done(required) => required,
-        Lookup::Unsettled(required, loaded) => {
+        Lookup::Unsettled(required, unsettled) => {
             let config = Arc::clone(config);
             return Start::Wait(Box::pin(async move {
-                let required = lookup::settle(&config, required, &loaded).await;
+                let required = lookup::settle(&config, required, &unsettled).await;
                 prepare(config, identity, required).await
             }));
         }
@@ -236,18 +243,13 @@ where
 /// What there is to do once the service has answered: nothing or little, or work that takes time.
 fn after<R>(context: &RywContext, response: &Response<R>) -> Result<Option<Saved>, Work<Saved>> {
     let terms = context.identity().terms;
-    let effect = match outcome(terms.intent, context.told(), response) {
-        Outcome::Unknown => {
-            // The client is there to be told, so it gets a session if it has none.
-            context.keys_to_mark();
-            return Ok(Some(context.record_unknown()));
-        }
-        Outcome::Committed => context.write_effect(),
-        Outcome::NotWritten if terms.level.reads_raise_marks() && response.status().is_success() => {
-            context.read_effect()
-        }
-        Outcome::NotWritten if context.has_dead_cookie() => context.renewal_effect(),
-        Outcome::NotWritten => return Ok(None),
+    let ended = context.end();
+    let effect = match outcome(terms.intent, ended.told, response) {
+        Outcome::Unknown => Effect::Unknown,
+        Outcome::Committed => ended.write,
+        // "Not found" and "not modified" show what is there as well.
+        Outcome::NotWritten if terms.reads_raise_marks && !response.status().is_server_error() => ended.read,
+        Outcome::NotWritten => return Ok(context.replace_dead_cookie()),
     };
     let keys = context.keys_to_mark();
     match record_now(context.config(), &keys, effect) {
@@ -260,7 +262,6 @@ fn after<R>(context: &RywContext, response: &Response<R>) -> Result<Option<Saved
 }
 
 fn finish<R>(context: &RywContext, saved: Option<Saved>, response: &mut Response<R>) {
-    context.close();
     context.report();
     context.annotate(saved, response.headers_mut());
 }

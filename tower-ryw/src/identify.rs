@@ -19,6 +19,16 @@ const MAX_TOKENS: usize = 8;
 
 pub(crate) type Keys = SmallVec<[SubjectKey; 2]>;
 
+/// What the request's tokens say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Carried {
+    /// What must be visible.
+    pub(crate) marks: Marks,
+    /// When the youngest token that says *pending* was issued, in seconds since 1970. A token that hands it on keeps
+    /// this time: a write does not stay on its way for longer because its session asks again.
+    pub(crate) pending_since: u32,
+}
+
 /// Who asks, and on what terms.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
@@ -33,13 +43,13 @@ pub(crate) struct Identity {
     pub(crate) by_cookie: bool,
     pub(crate) terms: Terms,
     /// What the request's tokens say must be visible.
-    pub(crate) carried: Marks,
+    pub(crate) carried: Carried,
 }
 
 impl Identity {
     /// A client that has told nothing about itself.
     pub(crate) fn nobody(tenant: Tenant, terms: Terms) -> Self {
-        let (session, keys, carried) = (None, Keys::new(), Marks::none());
+        let (session, keys, carried) = (None, Keys::new(), Carried::default());
         Self { tenant, session, keys, has_session: false, by_cookie: false, terms, carried }
     }
 
@@ -48,7 +58,7 @@ impl Identity {
         let level = self.terms.level;
         self.terms.intent == Intent::Read
             && self.keys.is_empty()
-            && self.carried.is_none()
+            && self.carried.marks.is_none()
             && matches!(level, Level::Eventual | Level::ReadYourWrites)
     }
 }
@@ -65,7 +75,7 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identit
         // Newest key first. The older ones are for marks that were made before the newest key came into use.
         keys.extend(config.keys.iter().map(|key| key.session(&tenant, session)));
     }
-    let mut carried = Marks::none();
+    let mut carried = Carried::default();
     let by_cookie = read_tokens(config, head, &tenant, &mut keys, &mut carried);
     let has_session = !keys.is_empty();
     if let Some(subjects_of) = &config.subjects_of {
@@ -105,7 +115,13 @@ fn bad(detail: String) -> Refusal {
 ///
 /// A token that can't be believed is never an error: it makes the marks unknown, so a forger gains nothing and a user
 /// loses nothing.
-fn read_tokens(config: &Config, head: RequestHead<'_>, tenant: &Tenant, keys: &mut Keys, carried: &mut Marks) -> bool {
+fn read_tokens(
+    config: &Config,
+    head: RequestHead<'_>,
+    tenant: &Tenant,
+    keys: &mut Keys,
+    carried: &mut Carried,
+) -> bool {
     let mut count = 0;
     for value in head.headers.get_all(&wire::TOKEN) {
         count += 1;
@@ -118,11 +134,10 @@ fn read_tokens(config: &Config, head: RequestHead<'_>, tenant: &Tenant, keys: &m
     let Some(name) = config.cookie.name() else { return false };
     let mut by_cookie = false;
     for value in head.headers.get_all(header::COOKIE) {
-        let Ok(text) = value.to_str() else { continue };
-        for cookie in cookie::Cookie::split_parse(text).flatten().filter(|cookie| cookie.name() == name) {
+        for token in cookies(value.as_bytes(), name) {
             count += 1;
             by_cookie = true;
-            if let Some(session) = read_token(config, tenant, cookie.value().as_bytes(), count, carried)
+            if let Some(session) = read_token(config, tenant, token, count, carried)
                 && !keys.contains(&session)
             {
                 keys.push(session);
@@ -132,21 +147,39 @@ fn read_tokens(config: &Config, head: RequestHead<'_>, tenant: &Tenant, keys: &m
     by_cookie
 }
 
-fn read_token(config: &Config, tenant: &Tenant, text: &[u8], count: usize, carried: &mut Marks) -> Option<SubjectKey> {
+/// The values of all cookies of this name. Byte by byte: what else is in the header may be no text at all.
+fn cookies<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    header.split(|byte| *byte == b';').filter_map(move |pair| {
+        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?;
+        Some(value.trim_ascii())
+    })
+}
+
+fn read_token(
+    config: &Config,
+    tenant: &Tenant,
+    text: &[u8],
+    count: usize,
+    carried: &mut Carried,
+) -> Option<SubjectKey> {
     if count > MAX_TOKENS {
-        carried.join(&Marks::unknown());
+        carried.marks.join(&Marks::unknown());
         return None;
     }
     let text = std::str::from_utf8(text).map_err(|_| TokenError::Malformed);
     match text.and_then(|text| Token::open(&config.keys, tenant, text)) {
         Ok(token) => {
             let age = config.clock.now().saturating_sub(Duration::from_secs(token.issued_at.into()));
-            carried.join(&aged(config, token.marks, age));
+            let marks = aged(config, token.marks, age);
+            if marks.is_pending() {
+                carried.pending_since = carried.pending_since.max(token.issued_at);
+            }
+            carried.marks.join(&marks);
             Some(token.session)
         }
         Err(error) => {
             config.token_refused(error);
-            carried.join(&Marks::unknown());
+            carried.marks.join(&Marks::unknown());
             None
         }
     }
@@ -158,7 +191,7 @@ fn aged(config: &Config, marks: Marks, age: Duration) -> Marks {
     if age > config.token_max_age {
         return Marks::unknown();
     }
-    if !marks.is_pending() || age <= config.window + Duration::from_secs(1) {
+    if !marks.is_pending() || age <= config.window.saturating_add(Duration::from_secs(1)) {
         return marks;
     }
     let mut aged: Marks = marks.positions().iter().copied().map(ryw_core::Mark::At).collect();

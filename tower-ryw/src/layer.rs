@@ -53,7 +53,7 @@ pub struct RywLayer {
 pub struct RywLayerBuilder {
     enabled: bool,
     classify: Box<dyn Classify>,
-    minimum: Level,
+    pub(crate) minimum: Option<Level>,
     default: Option<Level>,
     maximum: Level,
     ladder: Ladder,
@@ -95,6 +95,16 @@ pub enum ConfigErrorKind {
         setting: &'static str,
         /// What to do instead.
         hint: &'static str,
+    },
+    /// A duration that is too long to make sense.
+    #[error("{setting} is {given:?}: at most {max:?} is accepted")]
+    TooLong {
+        /// The setting.
+        setting: &'static str,
+        /// The duration.
+        given: Duration,
+        /// The longest that is accepted.
+        max: Duration,
     },
     /// A ladder waits longer than requests should be held.
     #[error("a ladder waits {given:?}: at most {MAX_WAIT:?} is accepted, because waiting requests pile up")]
@@ -180,7 +190,7 @@ impl RywLayer {
         RywLayerBuilder {
             enabled: true,
             classify: Box::new(SafeMethods),
-            minimum: Level::ReadYourWrites,
+            minimum: None,
             default: None,
             maximum: Level::Strong,
             ladder: Ladder::new(),
@@ -260,7 +270,7 @@ impl RywLayerBuilder {
 
     /// The level that every request is served at, at least. Default: [`Level::ReadYourWrites`].
     pub const fn level(mut self, minimum: Level) -> Self {
-        self.minimum = minimum;
+        self.minimum = Some(minimum);
         self
     }
 
@@ -394,8 +404,8 @@ impl RywLayerBuilder {
         self
     }
 
-    /// Sets what the environment says, as the `Environment` table of the README lists it; what it does not say is set
-    /// to that table's defaults.
+    /// Sets what the environment says, as the `Environment` table of the README lists it. Where the builder has not
+    /// been told a [`level`](Self::level), the minimum is EVENTUAL then, as in that table.
     ///
     /// # Errors
     /// [`ConfigErrorKind::Env`] for a variable that does not parse, and [`ConfigErrorKind::Conflict`] for two windows
@@ -435,6 +445,7 @@ impl RywLayerBuilder {
             log_decisions,
             observer,
         } = self;
+        let minimum = minimum.unwrap_or(Level::ReadYourWrites);
         let mut local_store = None;
         let store = store.unwrap_or_else(|| {
             let mut builder = LocalStore::builder();
@@ -472,23 +483,28 @@ impl RywLayerBuilder {
     }
 
     fn check(&self) -> Result<(), ConfigErrorKind> {
-        for (setting, value, hint) in [
-            ("window", Some(self.window), "; to switch enforcement off, use enabled(false)"),
-            ("session_ttl", self.session_ttl, ""),
-            ("store_deadline", Some(self.store_deadline), ""),
-            ("sample_deadline", Some(self.sample_deadline), ""),
-            ("token_max_age", Some(self.token_max_age), ""),
+        const HOUR: Duration = Duration::from_secs(60 * 60);
+        for (setting, value, max, hint) in [
+            ("window", Some(self.window), HOUR, "; to switch enforcement off, use enabled(false)"),
+            ("session_ttl", self.session_ttl, HOUR * 24 * 365, ""),
+            ("store_deadline", Some(self.store_deadline), HOUR, ""),
+            ("sample_deadline", Some(self.sample_deadline), HOUR, ""),
+            ("token_max_age", Some(self.token_max_age), HOUR * 24 * 365, ""),
         ] {
-            if value == Some(Duration::ZERO) {
-                return Err(ConfigErrorKind::Zero { setting, hint });
+            match value {
+                Some(Duration::ZERO) => return Err(ConfigErrorKind::Zero { setting, hint }),
+                Some(given) if given > max => return Err(ConfigErrorKind::TooLong { setting, given, max }),
+                _ => {}
             }
         }
         if self.store.is_some() && (self.capacity.is_some() || self.session_ttl.is_some()) {
             let hint = "they are settings of the layer's own store; set them on the store that you give";
             return Err(ConfigErrorKind::Conflict { one: "store", other: "store_capacity or session_ttl", hint });
         }
-        if self.maximum < self.minimum {
-            return Err(ConfigErrorKind::Levels { minimum: self.minimum, maximum: self.maximum });
+        if let Some(minimum) = self.minimum
+            && self.maximum < minimum
+        {
+            return Err(ConfigErrorKind::Levels { minimum, maximum: self.maximum });
         }
         for rule in &self.rules {
             let exact = rule.path.strip_suffix('*').unwrap_or(&rule.path);

@@ -51,6 +51,7 @@ pub use service::RywService;
 pub use topology::{NodeName, Topology};
 
 pub use ryw_core::{
-    ClusterId, Epoch, Key, Keyring, Level, Lost, Mark, MarkStore, Marks, Position, Reason, SessionId, Subject, Tenant,
+    ClusterId, Epoch, Key, KeyError, Keyring, Level, Loaded, Lost, Mark, MarkStore, Marks, Position, Reason, SessionId,
+    Stamp, StoreError, StoreErrorKind, StoreFuture, Subject, SubjectKey, Tenant, Token, TokenError, Unsettled, Update,
     wire,
 };

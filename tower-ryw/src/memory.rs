@@ -88,8 +88,8 @@ struct Floor {
     marks: Marks,
     held_until: Tick,
     unknown: bool,
-    /// Changes whenever the floor becomes unknown again.
-    stamp: u64,
+    /// How often it has become unknown.
+    unknown_count: u64,
 }
 
 impl LocalStore {
@@ -136,7 +136,7 @@ impl LocalStore {
 }
 
 impl LocalStoreBuilder {
-    /// How many subjects to keep, at least 1. Default: 1 000 000, at up to 72 bytes each.
+    /// How many subjects to keep, at least 1. Default: 1 000 000, at 72 bytes each and an index of 5 to 10.
     pub const fn capacity(mut self, subjects: usize) -> Self {
         self.capacity = if subjects == 0 { 1 } else { subjects };
         self
@@ -206,14 +206,14 @@ impl MarkStore for LocalStore {
 
     fn join(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
         let now = self.0.now();
-        let held_until = update.hold.map(|hold| Tick::after(self.0.started.elapsed() + hold));
+        let held_until = update.hold.map(|hold| Tick::after(self.0.started.elapsed().saturating_add(hold)));
         for key in keys {
             self.0.shard(key).lock().join(key, now, &update.marks, held_until);
         }
         StoreFuture::ready(())
     }
 
-    fn settle(&self, unsettled: &[Unsettled], at: Position) -> StoreFuture<()> {
+    fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> StoreFuture<()> {
         let now = self.0.now();
         for Unsettled { key, stamp } in unsettled {
             self.0.shard(key).lock().settle(key, *stamp, now, at);
@@ -233,18 +233,20 @@ impl Shard {
                     Compact::At(position) => loaded.marks.add(Mark::At(position)),
                     Compact::Spilled => loaded.marks.join(&self.spilled[&slot]),
                 }
-                (entry.held_until, entry.unknown, u64::from(entry.held_until.0))
+                (entry.held_until, entry.unknown, entry.stamp())
             }
             None => {
-                loaded.marks.join(&self.floor.marks);
-                (self.floor.held_until, self.floor.unknown, self.floor.stamp)
+                loaded.floor.join(&self.floor.marks);
+                let stamp = self.floor.stamp();
+                loaded.floored.push(Unsettled { key: *key, stamp });
+                (self.floor.held_until, self.floor.unknown, stamp)
             }
         };
         if held_until > now {
             loaded.marks.add(Mark::Pending);
         } else if unknown {
             loaded.marks.add(Mark::Unknown);
-            loaded.unsettled.push(Unsettled { key: *key, stamp: Stamp(stamp) });
+            loaded.unsettled.push(Unsettled { key: *key, stamp });
         }
     }
 
@@ -268,22 +270,17 @@ impl Shard {
         }
     }
 
-    fn settle(&mut self, key: &SubjectKey, stamp: Stamp, now: Tick, at: Position) {
+    fn settle(&mut self, key: &SubjectKey, stamp: Stamp, now: Tick, at: Option<Position>) {
         match self.find(key) {
             Some(slot) => {
                 let entry = &mut self.entries[slot as usize];
-                // A new hold always ends later than one that is over: the stamp tells whether anything happened.
-                if entry.unknown && entry.held_until <= now && u64::from(entry.held_until.0) == stamp.0 {
-                    entry.unknown = false;
-                    self.add_marks(slot, &Marks::at(at));
+                if entry.unknown && entry.held_until <= now && entry.stamp() == stamp {
+                    self.add_marks(slot, &at.map(Marks::at).unwrap_or_default());
+                    // Also when that was one branch too many: the sample contains what survived of the others.
+                    self.entries[slot as usize].unknown = false;
                 }
             }
-            None => {
-                if self.floor.unknown && self.floor.stamp == stamp.0 {
-                    self.floor.unknown = false;
-                    self.floor.marks.add(Mark::At(at));
-                }
-            }
+            None => self.floor.settle(stamp, at),
         }
     }
 
@@ -301,6 +298,7 @@ impl Shard {
             all.add(Mark::Lost(lost));
         }
         entry.unknown |= all.is_unknown();
+        let all = all.without_unknown();
         entry.marks = match (all.positions(), all.lost()) {
             ([], None) => Compact::None,
             ([position], None) => Compact::At(*position),
@@ -366,17 +364,13 @@ impl Shard {
         let entry = &mut self.entries[slot as usize];
         match entry.marks {
             Compact::None => {}
-            Compact::At(position) => self.floor.marks.add(Mark::At(position)),
-            Compact::Spilled => {
-                let marks = self.spilled.remove(&slot).unwrap_or_default();
-                // A loss is told to the session that suffered it, not to everybody.
-                marks.positions().iter().for_each(|position| self.floor.marks.add(Mark::At(*position)));
-            }
+            Compact::At(position) => self.floor.raise(&[position]),
+            // Without a loss: it is told to the session that suffered it, not to everybody.
+            Compact::Spilled => self.floor.raise(self.spilled.remove(&slot).unwrap_or_default().positions()),
         }
         self.floor.held_until = self.floor.held_until.max(entry.held_until);
-        if entry.unknown || self.floor.marks.is_unknown() {
-            self.floor.unknown = true;
-            self.floor.stamp += 1;
+        if entry.unknown {
+            self.floor.forget();
         }
         let key = entry.key;
         entry.newer = self.free;
@@ -406,6 +400,49 @@ impl Shard {
         match self.entries.get_mut(older as usize) {
             Some(entry) => entry.newer = newer,
             None => self.oldest = newer,
+        }
+    }
+}
+
+impl Entry {
+    /// A new hold always ends later than one that is over, so this changes whenever something happens. Odd and even
+    /// keep it apart from the stamps of floors.
+    const fn stamp(&self) -> Stamp {
+        Stamp((self.held_until.0 as u64) << 1)
+    }
+}
+
+impl Floor {
+    const fn stamp(&self) -> Stamp {
+        Stamp(self.unknown_count << 1 | 1)
+    }
+
+    fn raise(&mut self, positions: &[Position]) {
+        positions.iter().for_each(|position| self.marks.add(Mark::At(*position)));
+        if self.marks.is_unknown() {
+            // Too many branches to keep them all.
+            self.marks = std::mem::take(&mut self.marks).without_unknown();
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.unknown = true;
+        self.unknown_count += 1;
+    }
+
+    fn settle(&mut self, stamp: Stamp, at: Option<Position>) {
+        if let Some(at) = at {
+            let outlived = |position: &&Position| position.cluster() != at.cluster() || position.epoch() >= at.epoch();
+            self.marks = self.marks.positions().iter().filter(outlived).copied().map(Mark::At).collect();
+        }
+        if self.unknown && self.stamp() == stamp {
+            self.unknown = false;
+            at.into_iter().for_each(|at| self.marks.add(Mark::At(at)));
+        } else if let Some(at) = at
+            && !self.unknown
+        {
+            self.marks.add(Mark::At(at));
         }
     }
 }
@@ -457,8 +494,11 @@ mod tests {
         Position::new(ClusterId::new(1), Epoch::new(1), offset)
     }
 
+    /// What subject `n` must see, its own marks and the floor's together.
     fn load(store: &LocalStore, n: u64) -> Loaded {
-        store.load(&[key(n)]).now().unwrap().unwrap()
+        let mut loaded = store.load(&[key(n)]).now().unwrap().unwrap();
+        loaded.marks.join(&loaded.floor);
+        loaded
     }
 
     fn join(store: &LocalStore, n: u64, marks: Marks, hold: Option<Duration>) {
@@ -470,7 +510,7 @@ mod tests {
         let store = LocalStore::builder().capacity(capacity).build();
         for n in 0..subjects {
             let unsettled = load(&store, n).unsettled;
-            store.settle(&unsettled, at(0)).now().unwrap().unwrap();
+            store.settle(&unsettled, Some(at(0))).now().unwrap().unwrap();
         }
         store
     }
@@ -480,7 +520,7 @@ mod tests {
         let store = LocalStore::new();
         let loaded = load(&store, 1);
         assert!(loaded.marks.is_unknown());
-        store.settle(&loaded.unsettled, at(70)).now().unwrap().unwrap();
+        store.settle(&loaded.unsettled, Some(at(70))).now().unwrap().unwrap();
         assert_eq!(load(&store, 1).marks, Marks::at(at(70)), "the floor is the sampled position");
         assert!(store.is_empty(), "and nobody got an entry for it");
     }
@@ -511,7 +551,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_expired_mark_is_still_honoured_and_takes_no_room() {
         let store = LocalStore::builder().capacity(1).ttl(Duration::from_secs(10)).build();
-        store.settle(&load(&store, 1).unsettled, at(0)).now().unwrap().unwrap();
+        store.settle(&load(&store, 1).unsettled, Some(at(0))).now().unwrap().unwrap();
         join(&store, 1, Marks::at(at(500)), None);
         tokio::time::advance(Duration::from_millis(9900)).await;
         assert_eq!((load(&store, 1).marks, store.len()), (Marks::at(at(500)), 1));
@@ -532,12 +572,12 @@ mod tests {
         assert!(!loaded.marks.is_pending() && loaded.marks.is_unknown());
         // Another unknown outcome comes in between: the sample is too old for it.
         join(&store, 0, Marks::unknown(), Some(window));
-        store.settle(&loaded.unsettled, at(5)).now().unwrap().unwrap();
+        store.settle(&loaded.unsettled, Some(at(5))).now().unwrap().unwrap();
         assert!(load(&store, 0).marks.is_pending());
         tokio::time::advance(window + Duration::from_millis(100)).await;
         let loaded = load(&store, 0);
         assert!(loaded.marks.is_unknown());
-        store.settle(&loaded.unsettled, at(9)).now().unwrap().unwrap();
+        store.settle(&loaded.unsettled, Some(at(9))).now().unwrap().unwrap();
         assert_eq!(load(&store, 0).marks, Marks::at(at(9)));
     }
 
@@ -550,7 +590,7 @@ mod tests {
         tokio::time::advance(Duration::from_millis(2100)).await;
         let loaded = load(&store, 0);
         assert!(loaded.marks.is_unknown());
-        store.settle(&loaded.unsettled, at(8)).now().unwrap().unwrap();
+        store.settle(&loaded.unsettled, Some(at(8))).now().unwrap().unwrap();
         assert_eq!(load(&store, 0).marks, Marks::at(at(8)));
     }
 
@@ -573,6 +613,39 @@ mod tests {
         join(&store, 1, Marks::none(), None);
         join(&store, 2, Marks::none(), None);
         assert!(load(&store, 0).marks.covers(&expected), "also after eviction");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_floor_outlives_a_failover() {
+        let store = settled(1, 2);
+        join(&store, 0, Marks::at(at(900)), None);
+        join(&store, 1, Marks::at(at(1)), None);
+        let loaded = load(&store, 5);
+        assert_eq!(loaded.marks, Marks::at(at(900)));
+        // The new primary's history does not contain 900; nobody who asks now has written it.
+        let now = Position::new(ClusterId::new(1), Epoch::new(2), 600);
+        store.settle(&loaded.floored, Some(now)).now().unwrap().unwrap();
+        assert_eq!(load(&store, 5).marks, Marks::at(now));
+        assert_eq!(load(&store, 1).marks, Marks::at(at(1)), "a session's own marks stay as they are");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_branches_than_fit_are_unknown_until_settled() {
+        let store = settled(1, 3);
+        for epoch in 2..40 {
+            join(&store, 0, Marks::at(Position::new(ClusterId::new(1), Epoch::new(epoch), 1)), None);
+        }
+        for n in [0, 9] {
+            let loaded = load(&store, n);
+            assert!(loaded.marks.is_unknown(), "{n}");
+            store
+                .settle(&loaded.unsettled, Some(Position::new(ClusterId::new(1), Epoch::new(40), 1)))
+                .now()
+                .unwrap()
+                .unwrap();
+            assert!(!load(&store, n).marks.is_unknown(), "{n}");
+            join(&store, 1, Marks::none(), None);
+        }
     }
 
     proptest! {

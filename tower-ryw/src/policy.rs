@@ -190,7 +190,12 @@ pub(crate) struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) intent: Intent,
+    /// The strongest of what the route demands and what the client asked for.
     pub(crate) level: Level,
+    /// A bound on staleness that holds besides the level: levels are ordered, but RYW alone does not imply it.
+    pub(crate) bound: Option<Duration>,
+    /// Whether reads raise the session's marks, at this level or because the route demands it.
+    pub(crate) reads_raise_marks: bool,
     pub(crate) ladder: Ladder,
 }
 
@@ -199,9 +204,14 @@ impl Policy {
     pub(crate) fn terms(&self, head: RequestHead<'_>, asked: Option<Level>) -> Terms {
         let rule = self.rules.iter().find(|rule| rule.matches(head.uri.path()));
         let minimum = rule.and_then(|rule| rule.level).unwrap_or(self.minimum).max(self.minimum);
+        let chosen = asked.unwrap_or(self.default).min(self.maximum).max(minimum);
+        let bounds =
+            [minimum, chosen].map(|level| if let Level::BoundedStaleness(bound) = level { Some(bound) } else { None });
         Terms {
             intent: rule.and_then(|rule| rule.intent).unwrap_or_else(|| self.classify.classify(head)),
-            level: asked.unwrap_or(self.default).min(self.maximum).max(minimum),
+            level: chosen,
+            bound: bounds.into_iter().flatten().min(),
+            reads_raise_marks: chosen.reads_raise_marks() || minimum.reads_raise_marks(),
             ladder: rule.and_then(|rule| rule.ladder).unwrap_or(self.ladder),
         }
     }

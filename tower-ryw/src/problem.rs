@@ -127,6 +127,7 @@ const fn explain(reason: Reason) -> &'static str {
     match reason {
         Reason::Budget => "no replica is fresh enough, and the primary is busy with reads of this kind; retry (budget)",
         Reason::NoReplica => "no replica and no primary can be reached; retry (no-replica)",
+        Reason::Strong => "this level demands the primary, which can't be reached; retry (strong)",
         Reason::PendingWrite => "a write of this session may still be on its way; retry (pending-write)",
         Reason::StoreUnavailable => "it is not known what this session has written; retry (store-unavailable)",
         Reason::UnknownMarks => "it is not known what this session has written; retry (unknown-marks)",

@@ -2,18 +2,30 @@
 
 use std::sync::Arc;
 
-use ryw_core::{Mark, Marks, StoreError, StoreErrorKind, SubjectKey, Update};
+use ryw_core::{Mark, Marks, Position, StoreError, StoreErrorKind, SubjectKey, Update};
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::{config::Config, decide::Route, observe::Recorded};
+use crate::{
+    config::Config,
+    decide::Route,
+    observe::Recorded,
+    topology::{Sample, Topology},
+};
 
 /// What there is to record.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
-    /// The request's writes are committed, at `known` where the handler has said so.
-    Write { known: Marks },
-    /// The request read from this node, and must not see less later.
-    Read { from: Route },
+    /// The request's writes are committed.
+    Write {
+        /// Where, as far as the handler has said.
+        known: Marks,
+        /// The request may have shown more than `known` contains, and that counts too.
+        shown: bool,
+    },
+    /// The request read from these nodes, and must not see less later.
+    Read { from: Vec<Route> },
+    /// Nobody knows whether it wrote.
+    Unknown,
 }
 
 /// What has been recorded; the marks go into the response's token.
@@ -27,24 +39,24 @@ pub(crate) struct Saved {
 
 /// Records what needs no position and no waiting, or gives the effect back.
 pub(crate) fn record_now(config: &Config, keys: &[SubjectKey], effect: Effect) -> Result<Saved, Effect> {
-    if config.topology.is_some() {
+    let needs_position = config.topology.is_some() && !matches!(effect, Effect::Unknown);
+    // Another store than the layer's own may need its time.
+    if needs_position || config.local_store.is_none() {
         return Err(effect);
     }
-    let Effect::Write { known } = &effect else {
-        // Without positions there is nothing to remember of a read: levels that would need it read from the primary.
-        return Ok(Saved { marks: Marks::none(), event: Recorded::Read, settles: false });
-    };
-    let update = Update { marks: known.clone(), hold: Some(config.window) };
+    let (update, event, settles) = without_position(config, &effect);
     match config.store.join(keys, &update).now() {
-        Ok(stored) => Ok(saved(stored, update, Recorded::Written, true)),
-        // Dropped: the join is idempotent, and is made again by whoever waits for it.
+        Ok(stored) => Ok(saved(stored, update, event, settles)),
         Err(_) => Err(effect),
     }
 }
 
 /// Finds out the position, then stores it; each with a deadline. Never fails: what could not be done is in the answer.
 pub(crate) async fn record(config: Arc<Config>, keys: Vec<SubjectKey>, effect: Effect) -> Saved {
-    let (update, event, settles) = update_for(&config, effect).await;
+    let (update, event, settles) = match &config.topology {
+        Some(topology) => with_position(&config, topology, effect).await,
+        None => without_position(&config, &effect),
+    };
     let stored = match timeout(config.store_deadline, config.store.join(&keys, &update)).await {
         Ok(stored) => stored,
         Err(_) => Err(StoreError::new(StoreErrorKind::Timeout)),
@@ -52,30 +64,62 @@ pub(crate) async fn record(config: Arc<Config>, keys: Vec<SubjectKey>, effect: E
     saved(stored, update, event, settles)
 }
 
-async fn update_for(config: &Config, effect: Effect) -> (Update, Recorded, bool) {
-    let Some(topology) = &config.topology else {
-        return match effect {
-            Effect::Write { known } => (Update { marks: known, hold: Some(config.window) }, Recorded::Written, true),
-            Effect::Read { .. } => (Update::default(), Recorded::Read, false),
-        };
-    };
-    let at = |marks| Update { marks, hold: None };
-    let (sample, event) = match effect {
-        Effect::Write { known } if !known.is_none() => return (at(known), Recorded::Written, false),
-        Effect::Write { .. } => (topology.sample_primary(), Recorded::Written),
-        Effect::Read { from: Route::Replica { node: Some(node) } } => (topology.sample_node(&node), Recorded::Read),
-        // Where nobody knows which replica it was, what the primary has is certainly not less.
-        Effect::Read { .. } => (topology.sample_primary(), Recorded::Read),
-    };
-    match timeout(config.sample_deadline, sample).await {
-        Ok(Some(position)) => (at(Marks::at(position)), event, event == Recorded::Written),
-        Ok(None) | Err(_) => (unknown(config), Recorded::WithoutPosition, false),
+type Finding = (Update, Recorded, bool);
+
+fn without_position(config: &Config, effect: &Effect) -> Finding {
+    match effect {
+        Effect::Write { known, .. } => {
+            (Update { marks: known.clone(), hold: Some(config.window) }, Recorded::Written, true)
+        }
+        // There is nothing to remember of a read: levels that would need it read from the primary.
+        Effect::Read { .. } => (Update::default(), Recorded::Read, false),
+        Effect::Unknown => (unknown(config), Recorded::UnknownOutcome, false),
     }
+}
+
+async fn with_position(config: &Config, topology: &Topology, effect: Effect) -> Finding {
+    let (mut marks, samples, event) = match effect {
+        Effect::Unknown => return (unknown(config), Recorded::UnknownOutcome, false),
+        Effect::Write { known, shown: false } if !known.is_none() => {
+            return (Update { marks: known, hold: None }, Recorded::Written, false);
+        }
+        Effect::Write { known, .. } => (known, vec![topology.sample_primary()], Recorded::Written),
+        Effect::Read { from } => (Marks::none(), samples_of(topology, &from), Recorded::Read),
+    };
+    match timeout(config.sample_deadline, all(samples)).await {
+        Ok(Some(positions)) => {
+            positions.into_iter().for_each(|position| marks.add(Mark::At(position)));
+            (Update { marks, hold: None }, event, event == Recorded::Written)
+        }
+        Ok(None) | Err(_) => {
+            let Update { marks: unknown, hold } = unknown(config);
+            marks.join(&unknown);
+            (Update { marks, hold }, Recorded::WithoutPosition, false)
+        }
+    }
+}
+
+/// What these nodes have shown by now. Where it is not known which replica it was, or the primary was among them, what
+/// the primary has is certainly not less.
+fn samples_of(topology: &Topology, nodes: &[Route]) -> Vec<Sample> {
+    let named = nodes.iter().map(|route| match route {
+        Route::Replica { node: Some(node) } => Some(topology.sample_node(node)),
+        Route::Replica { node: None } | Route::Primary => None,
+    });
+    named.collect::<Option<Vec<_>>>().unwrap_or_else(|| vec![topology.sample_primary()])
+}
+
+async fn all(samples: Vec<Sample>) -> Option<Vec<Position>> {
+    let mut positions = Vec::with_capacity(samples.len());
+    for sample in samples {
+        positions.push(sample.await?);
+    }
+    Some(positions)
 }
 
 /// What is recorded when nobody knows whether, or where, something was written: the primary for a while, and after
 /// that a position that is sampled then.
-pub(crate) fn unknown(config: &Config) -> Update {
+fn unknown(config: &Config) -> Update {
     let marks = if config.topology.is_some() { Marks::unknown() } else { Marks::none() };
     Update { marks, hold: Some(config.window) }
 }

@@ -13,16 +13,13 @@ use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use ryw_core::{Epoch, Lineage, Position, Relation};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 pub use sampler::Sample;
 pub use view::{NodeName, NodeState, NodeView, View};
 pub(crate) use waiters::Waiter;
 
-use sampler::Sampler;
+use sampler::{Question, Sampler};
 use waiters::Waiters;
 
 /// How often a node is read while requests wait for it.
@@ -97,7 +94,7 @@ pub struct Watch {
 pub struct Turn<'a> {
     watch: &'a Watch,
     started: Instant,
-    asked: Vec<oneshot::Sender<Position>>,
+    asked: Vec<Question>,
     reported: bool,
 }
 
@@ -143,13 +140,13 @@ impl Topology {
     /// The primary's position, read after this call: it contains everything that had been committed by now.
     #[must_use]
     pub fn sample_primary(&self) -> Sample {
-        self.sample(|view| view.primary)
+        self.sample(true, |view| view.primary)
     }
 
     /// A node's position, read after this call: it contains everything that the node has shown by now.
     #[must_use]
     pub fn sample_node(&self, name: &NodeName) -> Sample {
-        self.sample(|view| view.nodes.iter().position(|node| node.name == *name))
+        self.sample(false, |view| view.nodes.iter().position(|node| node.name == *name))
     }
 
     /// How many requests are waiting for a replica.
@@ -173,11 +170,11 @@ impl Topology {
         (written_at + late).saturating_duration_since(now)
     }
 
-    fn sample(&self, which: impl FnOnce(&View) -> Option<usize>) -> Sample {
+    fn sample(&self, of_primary: bool, which: impl FnOnce(&View) -> Option<usize>) -> Sample {
         match which(&self.view()) {
             Some(node) => {
                 let sampler = Arc::clone(&self.0.writer.lock().samplers[node]);
-                sampler.sample()
+                sampler.sample(of_primary)
             }
             None => Sample::unavailable(),
         }
@@ -277,10 +274,12 @@ impl Turn<'_> {
         self.watch.topology.update(|view, writer| {
             usable = apply(view, writer, node, started, &reading);
         });
-        let state = self.watch.topology.view().nodes[node].state;
-        if usable && state != NodeState::Fenced {
-            for sender in self.asked.drain(..) {
-                let _ = sender.send(reading.position);
+        let view = self.watch.topology.view();
+        if usable && view.nodes[node].state != NodeState::Fenced {
+            let is_primary = view.primary == Some(node);
+            for Question { answer, .. } in self.asked.drain(..).filter(|asked| is_primary || !asked.of_primary) {
+                // Whoever has left does not need to know.
+                let _ = answer.send(reading.position);
             }
         }
     }
@@ -303,16 +302,17 @@ fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, re
         node.applied = Some(*position);
         return false;
     };
-    let mut lineage = lineage;
+    // Also by a replica: that it follows an epoch proves that the one before has ended.
+    let mut lineage = lineage.advanced_to(position.epoch());
     for (epoch, parent, offset) in forks {
         match lineage.clone().with_fork(*epoch, *parent, *offset) {
             Ok(grown) => lineage = grown,
-            Err(error) => tracing::error!(node = %view.nodes[node].name, %error, "history is not believed"),
+            // At every reading, so not a warning each time.
+            Err(error) => tracing::debug!(node = %view.nodes[node].name, %error, "history is not believed"),
         }
     }
     let fresh_as_of = match role {
         Role::Primary => {
-            lineage = lineage.advanced_to(position.epoch());
             remember(&mut writer.history, started, *position);
             Some(started)
         }
@@ -324,11 +324,12 @@ fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, re
             .map(|(since, _)| *since),
     };
     let node = &mut view.nodes[node];
+    let went_on = node.applied.is_none_or(|before| lineage.relate(before, *position) == Relation::Reached);
     node.state = if *role == Role::Primary { NodeState::Primary } else { NodeState::Replica };
     node.applied = Some(*position);
     node.read_at = Some(Instant::now());
-    // Freshness is a fact about the past: a reading can add to it, not take it back.
-    node.fresh_as_of = node.fresh_as_of.max(fresh_as_of);
+    // Freshness is a fact about the past, and a reading adds to it; but not after a restart from an older place.
+    node.fresh_as_of = if went_on { node.fresh_as_of.max(fresh_as_of) } else { fresh_as_of };
     view.lineage = Some(lineage);
     true
 }

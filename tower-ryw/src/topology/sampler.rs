@@ -16,9 +16,17 @@ const MAX_WAITING: usize = 65_536;
 /// Those who want to know a node's position as of now or later.
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
-    waiting: Mutex<Vec<oneshot::Sender<Position>>>,
+    waiting: Mutex<Vec<Question>>,
     /// Tells the node's watcher that somebody is in a hurry.
     pub(super) hurry: Notify,
+}
+
+/// Somebody who wants to know.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// Only as long as the node is the primary.
+    pub(super) of_primary: bool,
+    pub(super) answer: oneshot::Sender<Position>,
 }
 
 /// A node's position, read after this was asked for. `None` when the reading failed.
@@ -26,21 +34,21 @@ pub(super) struct Sampler {
 pub struct Sample(Option<oneshot::Receiver<Position>>);
 
 impl Sampler {
-    pub(super) fn sample(&self) -> Sample {
-        let (sender, receiver) = oneshot::channel();
+    pub(super) fn sample(&self, of_primary: bool) -> Sample {
+        let (answer, receiver) = oneshot::channel();
         {
             let mut waiting = self.waiting.lock();
             if waiting.len() >= MAX_WAITING {
                 return Sample::unavailable();
             }
-            waiting.push(sender);
+            waiting.push(Question { of_primary, answer });
         }
         self.hurry.notify_one();
         Sample(Some(receiver))
     }
 
     /// Everybody who asked until now: the reading that starts next is late enough for all of them.
-    pub(super) fn take(&self) -> Vec<oneshot::Sender<Position>> {
+    pub(super) fn take(&self) -> Vec<Question> {
         std::mem::take(&mut *self.waiting.lock())
     }
 }

@@ -10,6 +10,7 @@ mod ladder;
 mod levels;
 mod outcomes;
 mod readiness;
+mod regressions;
 mod router;
 mod sessions;
 mod slow_store;

@@ -48,7 +48,7 @@ impl MarkStore for Remote {
         self.answer(move |local| local.join(&keys, &update))
     }
 
-    fn settle(&self, unsettled: &[Unsettled], at: Position) -> StoreFuture<()> {
+    fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> StoreFuture<()> {
         let unsettled = unsettled.to_vec();
         self.answer(move |local| local.settle(&unsettled, at))
     }
@@ -112,4 +112,23 @@ async fn a_dropped_write_reaches_a_slow_store() {
     tokio::time::sleep(Duration::from_millis(60)).await;
     let read = fixture.get("/v/a", &[session("me")]).await;
     assert!(read.route().contains("reason=pending-write"), "{}", read.route());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_write_is_marked_before_its_response_leaves() {
+    let fixture = fixture(How::Slow, true);
+    let local = LocalStore::new();
+    let failing = axum::Router::new().route("/fail", axum::routing::post(|| async { http::StatusCode::BAD_GATEWAY }));
+    let store = Remote { how: How::Slow, local: local.clone() };
+    let layer = RywLayer::builder().store(store).positions(fixture.store.topology().clone()).build().unwrap();
+    let fixture = Fixture { app: failing.layer(layer), store: fixture.store };
+    fixture.send("POST", "/fail", &[session("me")], "").await;
+    assert_eq!(local.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_that_was_not_stored_is_told() {
+    let fixture = fixture(How::Fails, true);
+    let written = fixture.put("/v/a", &[session("me")], "1").await;
+    assert_eq!(written.header("x-consistency-enforced"), Some("false"));
 }

@@ -70,10 +70,15 @@ async fn poll(client: tokio_postgres::Client, timelines: Arc<Vec<Mutex<Timeline>
 impl Timelines {
     /// The share of reads that a replica could have served without being stale, if each may wait this long for it.
     /// `None` when no read tells where its session's last write is.
+    ///
+    /// A read that a replica did serve, and that was not stale, is proof as well: on a busy machine this oracle's own
+    /// readings can come late.
     pub(crate) fn share_for_replicas(&self, reads: &[Read], wait: Duration) -> Option<f64> {
-        let marked: Vec<_> = reads.iter().filter_map(|read| Some((read.at, read.mark?.offset()))).collect();
-        let possible =
-            marked.iter().filter(|(at, mark)| self.0.iter().any(|timeline| reached(timeline, *mark, *at + wait)));
+        let marked: Vec<_> = reads.iter().filter_map(|read| Some((read, read.mark?.offset()))).collect();
+        let possible = marked.iter().filter(|(read, mark)| {
+            let served = read.by_replica == Some(true) && !read.stale;
+            served || self.0.iter().any(|timeline| reached(timeline, *mark, read.at + wait))
+        });
         #[expect(clippy::cast_precision_loss, reason = "counts of reads are small")]
         let share = possible.count() as f64 / marked.len() as f64;
         (!marked.is_empty()).then_some(share)

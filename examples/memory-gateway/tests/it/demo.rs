@@ -60,13 +60,10 @@ fn assert_void(finished: &Finished, fewer_than: &str) {
     assert!([fewer_than, "--lag-ms", "--seconds"].iter().all(|part| explanation.contains(part)), "{explanation}");
 }
 
-/// Few enough sessions for two processors: the oracle polls, and can't know better than a database that is held up.
-const SESSIONS: &str = "6";
-
 #[tokio::test]
 async fn postgres_of_its_own() {
     let playground = Playground::new();
-    let flags = ["demo", "--postgres", "--seconds", "4", "--sessions", SESSIONS];
+    let flags = ["demo", "--postgres", "--seconds", "4"];
     assert_clean(&finish(playground.command(&flags)).await);
     playground.assert_empty().await;
 }
@@ -77,7 +74,7 @@ async fn postgres_of_the_user() {
     let cluster = Cluster::builder().standby(Standby::named("near")).standby(late).start().unwrap();
     let [primary, near, late] = ["primary", "near", "late"].map(|name| cluster.server(name).unwrap().url());
     let nodes = ["--primary", &primary, "--replica", &near, "--replica", &late];
-    let flags = [&["demo", "--seconds", "3", "--sessions", SESSIONS], &nodes[..]].concat();
+    let flags = [&["demo", "--seconds", "3"], &nodes[..]].concat();
     assert_clean(&finish(command(&flags)).await);
     assert_eq!(cluster.primary().psql("select count(*) > 0 from memory").unwrap(), "t");
 }
