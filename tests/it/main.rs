@@ -6,6 +6,7 @@ mod cancel;
 mod capture;
 mod grpc;
 mod node_dies;
+mod offload;
 mod pool;
 mod stale;
 mod unsynced;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use ryw_core::{Keyring, Level};
 
-use crate::layer::{ConfigError, ConfigErrorKind, RywLayerBuilder};
+use crate::{
+    error::{ConfigError, ConfigErrorKind},
+    layer::RywLayerBuilder,
+};
 
 const SECONDS: &str = "are whole seconds, 1 or more";
 const BOOL: &str = "are true, false, 1 and 0";

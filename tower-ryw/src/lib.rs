@@ -15,6 +15,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod error;
 mod problem;
 mod policy;
 mod observe;
@@ -40,8 +41,9 @@ pub use config::CookiePolicy;
 pub use context::MissingLayer;
 pub use context::{RywContext, TooManySubjects, WithContext};
 pub use decide::Route;
+pub use error::{ConfigError, ConfigErrorKind};
 pub use future::ResponseFuture;
-pub use layer::{ConfigError, ConfigErrorKind, RywLayer, RywLayerBuilder};
+pub use layer::{RywLayer, RywLayerBuilder};
 pub use memory::{LocalStore, LocalStoreBuilder};
 pub use observe::{Observe, Recorded, Routed, Stats, StatsSnapshot};
 pub use policy::{Classify, Intent, Ladder, RequestHead, RouteRule, SafeMethods};

@@ -17,18 +17,15 @@ use crate::{
     config::{BackendOptions, DemoOptions},
     routes::{App, memory, tenant_of},
 };
-use load::Load;
+use load::{Load, Report};
 use oracle::Oracle;
 
 /// The window that tower-ryw is compared with.
 const WINDOW: Duration = Duration::from_secs(2);
-
-/// One way to choose who serves a read.
-#[derive(Clone, Debug)]
-pub(crate) struct Contender {
-    pub(crate) name: &'static str,
-    pub(crate) service: Router,
-}
+/// How long tower-ryw may wait for a replica, and so how long the oracle may.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// Three ways to choose who serves a read.
+const NAMES: [&str; 3] = ["no layer", "2 s window", "tower-ryw"];
 
 /// What the demo proved, as its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,30 +47,11 @@ pub(crate) async fn run(backend: &BackendOptions, options: &DemoOptions) -> Resu
         options.sessions,
         options.seconds
     );
-    let ladder = Ladder::new();
-    let keys = Keyring::new(Key::random()?);
-    let contenders = contenders(&backend, &keys, ladder)?;
-    let oracle = Oracle::start(&backend).await?;
-
-    let progress = progress_bar(duration);
-    let loads = contenders.iter().map(|contender| {
-        let load = Load { service: contender.service.clone(), space: contender.name, keys: keys.clone() };
-        tokio::spawn(load.drive(options.sessions, duration, progress.clone()))
-    });
-    let loads: Vec<_> = loads.collect();
-    let mut reports = Vec::new();
-    for (contender, load) in contenders.iter().zip(loads) {
-        reports.push((contender.name, load.await?));
-    }
-    progress.finish_and_clear();
-    let timelines = oracle.stop().await;
-
-    let (_, ours) = &reports[2];
-    let ideal = timelines.share_for_replicas(&ours.reads, ladder_wait());
+    let Measured { reports, ideal } = measure(&backend, options.sessions, duration).await?;
     table::print(&reports, ideal);
 
-    let naive = &reports[0].1;
-    let errors: u64 = reports.iter().map(|(_, report)| report.errors).sum();
+    let [naive, _, ours] = &reports;
+    let errors: u64 = reports.iter().map(|report| report.errors).sum();
     let verdict = match (ours.stale(), naive.stale()) {
         (1.., _) => Verdict::Violated,
         (0, stale) if stale < options.min_stale || errors > 0 || ours.reads.is_empty() => Verdict::Void,
@@ -83,25 +61,44 @@ pub(crate) async fn run(backend: &BackendOptions, options: &DemoOptions) -> Resu
     Ok(ExitCode::from(verdict.code()))
 }
 
-fn ladder_wait() -> Duration {
-    Duration::from_millis(10)
+/// What each contender let through, in the order of [`NAMES`].
+#[derive(Debug)]
+struct Measured {
+    reports: [Report; 3],
+    /// The share of tower-ryw's reads that an oracle would have sent to replicas.
+    ideal: Option<f64>,
+}
+
+async fn measure(backend: &Backend, sessions: u16, duration: Duration) -> Result<Measured, Box<dyn Error>> {
+    let keys = Keyring::new(Key::random()?);
+    let services = contenders(backend, &keys)?;
+    let oracle = Oracle::start(backend).await?;
+    let progress = progress_bar(duration);
+    let [naive, window, ours] = std::array::from_fn(|index| {
+        let load = Load { service: services[index].clone(), space: NAMES[index], keys: keys.clone() };
+        tokio::spawn(load.drive(sessions, duration, progress.clone()))
+    });
+    let reports = [naive.await?, window.await?, ours.await?];
+    progress.finish_and_clear();
+    let ideal = oracle.stop().await.share_for_replicas(&reports[2].reads, PATIENCE);
+    Ok(Measured { reports, ideal })
 }
 
 /// No layer, a time window, positions: over the same backend.
-fn contenders(backend: &Backend, keys: &Keyring, ladder: Ladder) -> Result<[Contender; 3], Box<dyn Error>> {
+fn contenders(backend: &Backend, keys: &Keyring) -> Result<[Router; 3], Box<dyn Error>> {
     let app = |via| App { backend: backend.clone(), via };
     let window = RywLayer::builder().window(WINDOW).tenant(tenant_of).primary_budget(usize::MAX).build()?;
     let positions = RywLayer::builder()
         .positions(backend.topology().clone())
         .signing_keys(keys.clone())
         .tenant(tenant_of)
-        .ladder(ladder.wait(ladder_wait()))
+        .ladder(Ladder::new().wait(PATIENCE))
         .primary_budget(usize::MAX)
         .build()?;
     Ok([
-        Contender { name: "no layer", service: memory(app(Via::RoundRobin)) },
-        Contender { name: "2 s window", service: memory(app(Via::Request)).layer(window) },
-        Contender { name: "tower-ryw", service: memory(app(Via::Request)).layer(positions) },
+        memory(app(Via::RoundRobin)),
+        memory(app(Via::Request)).layer(window),
+        memory(app(Via::Request)).layer(positions),
     ])
 }
 
@@ -140,6 +137,28 @@ impl Verdict {
                 "void: fewer than {floor} stale reads without the layer, so the run proves nothing; more lag (--lag-ms) or more \
                  time (--seconds) would"
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ryw_testing::lagging::LaggingStore;
+
+    use super::*;
+
+    /// On a paused clock nothing is late but what should be, so the comparison with the oracle is exact.
+    #[tokio::test(start_paused = true)]
+    async fn comes_within_one_percent_of_the_oracle_and_is_never_stale() {
+        for lag in [5, 50, 150, 500] {
+            let lag = Duration::from_millis(lag);
+            let backend = Backend::Embedded(LaggingStore::builder().replicas(2).lag(lag).start());
+            let Measured { reports: [naive, _, ours], ideal } =
+                measure(&backend, 16, Duration::from_secs(20)).await.unwrap();
+            assert!(naive.stale() > 150, "chances to see a stale read at {lag:?}: {}", naive.stale());
+            assert_eq!((ours.stale(), ours.errors), (0, 0), "{lag:?}");
+            let (ideal, ours) = (ideal.unwrap(), table::by_replicas(&ours.reads).unwrap());
+            assert!((ideal - ours).abs() <= 0.01, "{lag:?}: oracle {ideal:.4}, tower-ryw {ours:.4}");
         }
     }
 }

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use super::load::{Read, Report};
+use super::{
+    NAMES,
+    load::{Read, Report},
+};
 
-pub(crate) fn print(reports: &[(&'static str, Report)], ideal: Option<f64>) {
+pub(crate) fn print(reports: &[Report; 3], ideal: Option<f64>) {
     println!(
         "\n{:<12} {:>8} {:>8} {:>8} {:>13} {:>9} {:>9}",
         "", "writes", "reads", "stale", "by replicas", "p50", "p99"
     );
-    for (name, report) in reports {
+    for (name, report) in NAMES.iter().zip(reports) {
         let share = by_replicas(&report.reads);
         println!(
             "{name:<12} {:>8} {:>8} {:>8} {:>13} {:>9} {:>9}",
@@ -22,14 +25,15 @@ pub(crate) fn print(reports: &[(&'static str, Report)], ideal: Option<f64>) {
             quantile(&report.reads, 99),
         );
     }
-    let ours = reports.last().and_then(|(_, report)| by_replicas(&report.reads));
+    let ours = by_replicas(&reports[2].reads);
     if let (Some(ideal), Some(ours)) = (ideal, ours) {
         println!("\nan oracle that knows every replica's position at every moment: {}", percent(ideal));
         println!("tower-ryw differs from it by {:+.2} percentage points\n", (ours - ideal) * 100.0);
     }
 }
 
-fn by_replicas(reads: &[Read]) -> Option<f64> {
+/// The share of reads that replicas served; `None` when nobody tells.
+pub(crate) fn by_replicas(reads: &[Read]) -> Option<f64> {
     let told: Vec<bool> = reads.iter().filter_map(|read| read.by_replica).collect();
     #[expect(clippy::cast_precision_loss, reason = "counts of reads are small")]
     let share = told.iter().filter(|by_replica| **by_replica).count() as f64 / told.len() as f64;

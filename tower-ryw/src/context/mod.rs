@@ -1,35 +1,33 @@
 //! What a handler can know and say about its request: reachable as a request extension, as a task-local, and, with
 //! the feature `axum`, as an extractor.
 
-use std::{
-    cell::RefCell,
-    fmt,
-    future::Future,
-    mem,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+#[cfg(feature = "axum")]
+mod extract;
+mod scope;
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use pin_project_lite::pin_project;
 use ryw_core::{Level, Lost, Marks, Position, Reason, SessionId, Subject, SubjectKey, Tenant, Token};
 use tokio::task::JoinHandle;
 
 use crate::{
     annotate::Note,
-    config::{Config, Permit},
+    config::Config,
     decide::{Decision, Route},
     identify::Identity,
     lookup::Required,
     observe::{Recorded, Routed},
     outcome::Told,
-    policy::{Intent, Terms},
+    policy::Intent,
     record::{Effect, Saved, record_unknown},
-    route::{Attempt, Routing, attempt},
     topology::NodeName,
 };
+
+#[cfg(feature = "axum")]
+pub use extract::MissingLayer;
+pub(crate) use scope::Scope;
+pub use scope::WithContext;
 
 /// Most subjects that one request may add with [`RywContext::on_behalf_of`].
 const MAX_SUBJECTS: usize = 64;
@@ -93,7 +91,7 @@ impl RywContext {
     /// [`spawn`](Self::spawn) or wrapped by [`scope`](Self::scope). A plain `tokio::spawn` does not inherit it.
     #[must_use]
     pub fn current() -> Option<Self> {
-        CURRENT.try_with(|current| current.try_borrow_mut().ok()?.context()).ok().flatten()
+        scope::current()
     }
 
     /// Where the request is to be served.
@@ -222,7 +220,7 @@ impl RywContext {
 
     /// The same future, with this context as the [current](Self::current) one.
     pub fn scope<F: Future>(&self, future: F) -> WithContext<F> {
-        WithContext { future, scope: Scope::Ready { context: self.clone(), permit: None } }
+        WithContext::new(future, self.clone())
     }
 
     fn new(config: Arc<Config>, identity: Identity, required: Required, decision: Decision) -> Self {
@@ -388,144 +386,5 @@ impl fmt::Debug for RywContext {
             .field("level", &identity.terms.level)
             .field("decision", decision)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(feature = "axum")]
-#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
-impl<S: Sync> axum_core::extract::FromRequestParts<S> for RywContext {
-    type Rejection = MissingLayer;
-
-    async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
-        parts.extensions.get().cloned().or_else(Self::current).ok_or(MissingLayer)
-    }
-}
-
-#[cfg(feature = "axum")]
-#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
-impl<S: Sync> axum_core::extract::OptionalFromRequestParts<S> for RywContext {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Option<Self>, Self::Rejection> {
-        Ok(parts.extensions.get().cloned().or_else(Self::current))
-    }
-}
-
-/// The handler asks for a [`RywContext`], but its route is not inside a `RywLayer`.
-#[cfg(feature = "axum")]
-#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this route is not inside a RywLayer: add `.layer(RywLayer::new())` after it (also check for two versions of tower-ryw)"
-)]
-pub struct MissingLayer;
-
-#[cfg(feature = "axum")]
-impl axum_core::response::IntoResponse for MissingLayer {
-    fn into_response(self) -> axum_core::response::Response {
-        tracing::error!(error = %self, "misconfigured route");
-        (http::StatusCode::INTERNAL_SERVER_ERROR, "misconfigured route").into_response()
-    }
-}
-
-thread_local! {
-    static CURRENT: RefCell<Scope> = const { RefCell::new(Scope::None) };
-}
-
-/// What belongs to the request that is being polled.
-#[derive(Default)]
-pub(crate) enum Scope {
-    /// No layer, or one that is switched off.
-    #[default]
-    None,
-    /// A request of which nothing has to be remembered: its context is made when somebody asks for it.
-    Lazy { config: Arc<Config>, terms: Terms, tenant: Tenant },
-    /// A request with a context, and its place in the primary's budget.
-    Ready {
-        context: RywContext,
-        #[expect(dead_code, reason = "held for as long as the request is served")]
-        permit: Option<Permit>,
-    },
-}
-
-impl Scope {
-    pub(crate) fn new(config: Arc<Config>, identity: Identity, routing: Routing) -> Self {
-        let Routing { required, decision, permit } = routing;
-        Self::Ready { context: RywContext::new(config, identity, required, decision), permit }
-    }
-
-    /// The context, made now if need be.
-    pub(crate) fn context(&mut self) -> Option<RywContext> {
-        if let Self::Lazy { config, terms, tenant } = self {
-            let required = Required::default();
-            let routing = match attempt(config, terms, &required, Duration::ZERO, false) {
-                Attempt::Routed(routing) => routing,
-                // Nothing can serve. The handler is running already, so it is the data layer that will fail.
-                Attempt::Refused(reason) => refused(required, reason),
-                Attempt::Wait { .. } => refused(required, Reason::Behind),
-            };
-            *self = Self::new(Arc::clone(config), Identity::nobody(tenant.clone(), *terms), routing);
-        }
-        self.ready().cloned()
-    }
-
-    /// The context, if there is one.
-    pub(crate) fn ready(&self) -> Option<&RywContext> {
-        match self {
-            Self::Ready { context, .. } => Some(context),
-            Self::None | Self::Lazy { .. } => None,
-        }
-    }
-
-    /// Runs `f` with this scope as the current one, also when it panics.
-    pub(crate) fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        struct Swapped<'a>(&'a mut Scope);
-        impl Drop for Swapped<'_> {
-            fn drop(&mut self) {
-                swap_current(self.0);
-            }
-        }
-        swap_current(self);
-        let _swapped = Swapped(self);
-        f()
-    }
-}
-
-fn swap_current(scope: &mut Scope) {
-    // Fails only while the thread ends or inside of `current`, where no request is polled.
-    let _ = CURRENT.try_with(|current| {
-        if let Ok(mut current) = current.try_borrow_mut() {
-            mem::swap(&mut *current, scope);
-        }
-    });
-}
-
-fn refused(required: Required, reason: Reason) -> Routing {
-    let route = Route::Replica { node: None };
-    let decision = Decision { route, reason, achieved: false, degraded: false, waited: Duration::ZERO };
-    Routing { required, decision, permit: None }
-}
-
-pin_project! {
-    /// A future with a [`RywContext`] of its own, see [`RywContext::scope`].
-    pub struct WithContext<F> {
-        #[pin]
-        future: F,
-        scope: Scope,
-    }
-}
-
-impl<F: Future> Future for WithContext<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        this.scope.enter(|| this.future.poll(cx))
-    }
-}
-
-impl<F> fmt::Debug for WithContext<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WithContext").field("context", &self.scope.ready()).finish_non_exhaustive()
     }
 }

@@ -1,12 +1,10 @@
-//! The service itself: handlers that know nothing about replicas.
-
-use std::time::Duration;
+//! The values: handlers that know nothing about replicas.
 
 use axum::{
     Json, Router,
     body::Body,
     extract::{DefaultBodyLimit, Path, Request, State, rejection::PathRejection},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -15,10 +13,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
 use ryw_core::wire;
 use serde::{Deserialize, Serialize};
-use tower_ryw::{
-    Level, LocalStore, RequestHead, RywContext, RywLayer, SessionId, Subject, Tenant, topology::NodeState,
-};
+use tower_ryw::{Level, RequestHead, RywContext, SessionId, Subject, Tenant};
 
+use super::wrong_method;
 use crate::{
     backend::{Backend, BackendError, Via},
     problem::Problem,
@@ -27,22 +24,11 @@ use crate::{
 const MAX_VALUE: usize = 1 << 20;
 const MAX_QUESTION: usize = 64 << 10;
 const MAX_KEY: usize = 512;
-/// Seconds of lag from which a node is degraded, or critical.
-const LAG_DEGRADED: f64 = 10.0;
-const LAG_CRITICAL: f64 = 30.0;
-
 /// What the handlers share.
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) backend: Backend,
     pub(crate) via: Via,
-}
-
-/// What the operators' routes show.
-#[derive(Clone, Debug)]
-pub(crate) struct Insight {
-    pub(crate) backend: Backend,
-    pub(crate) layer: RywLayer,
 }
 
 /// The values, to be wrapped in a layer.
@@ -54,16 +40,6 @@ pub(crate) fn memory(app: App) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
-}
-
-/// For operators: not wrapped, because it is about this instance and not about anybody's data.
-pub(crate) fn operators(insight: Insight) -> Router {
-    Router::new()
-        .route("/v1/health", get(health))
-        .route("/metrics", get(metrics))
-        .route("/api/admin/read-after-write/stats", get(stats))
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(insight)
 }
 
 /// The tenant is part of the path here; a real service would take it from its authentication.
@@ -92,15 +68,6 @@ async fn remove(State(app): State<App>, place: Place) -> Result<StatusCode, Prob
     let (tenant, key) = checked(place)?;
     app.backend.put(tenant.as_str(), &key, None).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    let accepted = match uri.path() {
-        "/v1/ask" => "POST",
-        path if path.starts_with("/v1/memory/") => "GET, HEAD, PUT and DELETE",
-        _ => "GET and HEAD",
-    };
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not possible here: accepted are {accepted}"))
 }
 
 /// Tenant and key, if the path is text at all.
@@ -211,92 +178,4 @@ impl From<BackendError> for Problem {
             }
         }
     }
-}
-
-impl Insight {
-    fn marks(&self) -> usize {
-        self.layer.local_store().map_or(0, LocalStore::len)
-    }
-}
-
-async fn health(State(insight): State<Insight>) -> Response {
-    let view = insight.backend.topology().view();
-    let end = view.primary().and_then(|primary| primary.applied());
-    let mut worst = if view.primary().is_none() { 2 } else { 0 };
-    let mut nodes = Vec::new();
-    for node in view.nodes() {
-        let lag = node.fresh_as_of().map(|since| since.elapsed().as_secs_f64());
-        let behind = node.applied().zip(end).map(|(applied, end)| end.offset().saturating_sub(applied.offset()));
-        let grade = match (node.state(), lag) {
-            (NodeState::Primary, _) => 0,
-            (NodeState::Replica, Some(lag)) if lag < LAG_DEGRADED => 0,
-            (NodeState::Replica, Some(lag)) if lag < LAG_CRITICAL => 1,
-            (NodeState::Replica, _) => 2,
-            _ => 1,
-        };
-        worst = worst.max(grade);
-        nodes.push(serde_json::json!({
-            "name": node.name().as_str(),
-            "state": format!("{:?}", node.state()).to_lowercase(),
-            "epoch": node.applied().map(|position| position.epoch().get()),
-            "position": node.applied().map(|position| position.offset()),
-            "lag": behind,
-            "lag_seconds": lag,
-            "last_seen_ms": node.read_at().map(|at| at.elapsed().as_millis()),
-        }));
-    }
-    let status = ["ok", "degraded", "critical"][worst];
-    let code = if worst == 2 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let store = serde_json::json!({ "kind": "local", "marks": insight.marks() });
-    (code, Json(serde_json::json!({ "status": status, "nodes": nodes, "store": store }))).into_response()
-}
-
-/// Prometheus text format.
-async fn metrics(State(insight): State<Insight>) -> Response {
-    let stats = insight.layer.stats().snapshot();
-    let mut text = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, values: Vec<(String, u64)>| {
-        text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        values.into_iter().for_each(|(labels, value)| text += &format!("{name}{labels} {value}\n"));
-    };
-    let one = |value: u64| vec![(String::new(), value)];
-    let sessions = u64::try_from(insight.marks()).unwrap_or(u64::MAX);
-    let routed = stats.routed.iter();
-    let routed: Vec<_> =
-        routed.map(|(route, reason, n)| (format!("{{route=\"{route}\",reason=\"{reason}\"}}"), *n)).collect();
-    let decisions = routed.iter().map(|(_, n)| n).sum();
-    metric("ryw_sessions_active", "gauge", "Subjects with a mark.", one(sessions));
-    metric("ryw_enforcement_count", "counter", "Requests that were given a route.", one(decisions));
-    metric("ryw_requests_total", "counter", "Requests by route and reason.", routed);
-    metric("ryw_marked_total", "counter", "Requests whose position was recorded.", one(stats.marked));
-    metric("ryw_unknown_outcomes_total", "counter", "Requests that may have written.", one(stats.unknown_outcomes));
-    metric(
-        "ryw_degraded_marks_total",
-        "counter",
-        "Marks without a position, or not stored.",
-        one(stats.degraded_marks),
-    );
-    metric("ryw_tokens_refused_total", "counter", "Tokens that were not believed.", one(stats.tokens_refused));
-    metric("ryw_refused_total", "counter", "Requests refused by the layer.", one(stats.refused));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
-}
-
-async fn stats(State(insight): State<Insight>) -> Json<serde_json::Value> {
-    let stats = insight.layer.stats().snapshot();
-    let seconds = |age: Duration| age.as_secs_f64();
-    let ages = insight.layer.local_store().and_then(LocalStore::ages);
-    let reads: Vec<_> = stats
-        .routed
-        .iter()
-        .map(|(route, reason, count)| serde_json::json!({ "route": route, "reason": reason.word(), "count": count }))
-        .collect();
-    Json(serde_json::json!({
-        "readAfterWriteStats": {
-            "totalEntries": insight.marks(),
-            "entriesBySource": { "recorded": stats.marked, "unknownOutcome": stats.unknown_outcomes },
-            "oldestEntryAge": ages.map(|(oldest, _)| seconds(oldest)),
-            "averageAge": ages.map(|(_, mean)| seconds(mean)),
-        },
-        "requests": reads,
-    }))
 }

@@ -1,0 +1,19 @@
+//! The service itself.
+
+mod memory;
+mod operators;
+
+use axum::http::{Method, StatusCode, Uri};
+
+use crate::problem::Problem;
+pub(crate) use memory::{App, memory, tenant_of};
+pub(crate) use operators::{Insight, operators};
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let accepted = match uri.path() {
+        "/v1/ask" => "POST",
+        path if path.starts_with("/v1/memory/") => "GET, HEAD, PUT and DELETE",
+        _ => "GET and HEAD",
+    };
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not possible here: accepted are {accepted}"))
+}

@@ -1,0 +1,138 @@
+//! Which request a task is serving: the task-local behind [`RywContext::current`].
+
+use std::{
+    cell::RefCell,
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
+use ryw_core::{Reason, Tenant};
+
+use super::RywContext;
+use crate::{
+    config::{Config, Permit},
+    decide::{Decision, Route},
+    identify::Identity,
+    lookup::Required,
+    policy::Terms,
+    route::{Attempt, Routing, attempt},
+};
+
+thread_local! {
+    static CURRENT: RefCell<Scope> = const { RefCell::new(Scope::None) };
+}
+
+/// The context of the request that is being polled on this thread.
+pub(super) fn current() -> Option<RywContext> {
+    CURRENT.try_with(|current| current.try_borrow_mut().ok()?.context()).ok().flatten()
+}
+
+/// What belongs to the request that is being polled.
+#[derive(Default)]
+pub(crate) enum Scope {
+    /// No layer, or one that is switched off.
+    #[default]
+    None,
+    /// A request of which nothing has to be remembered: its context is made when somebody asks for it.
+    Lazy { config: Arc<Config>, terms: Terms, tenant: Tenant },
+    /// A request with a context, and its place in the primary's budget.
+    Ready {
+        context: RywContext,
+        #[expect(dead_code, reason = "held for as long as the request is served")]
+        permit: Option<Permit>,
+    },
+}
+
+impl Scope {
+    pub(crate) fn new(config: Arc<Config>, identity: Identity, routing: Routing) -> Self {
+        let Routing { required, decision, permit } = routing;
+        Self::Ready { context: RywContext::new(config, identity, required, decision), permit }
+    }
+
+    /// The context, made now if need be.
+    pub(crate) fn context(&mut self) -> Option<RywContext> {
+        if let Self::Lazy { config, terms, tenant } = self {
+            let required = Required::default();
+            let routing = match attempt(config, terms, &required, Duration::ZERO, false) {
+                Attempt::Routed(routing) => routing,
+                // Nothing can serve. The handler is running already, so it is the data layer that will fail.
+                Attempt::Refused(reason) => refused(required, reason),
+                Attempt::Wait { .. } => refused(required, Reason::Behind),
+            };
+            *self = Self::new(Arc::clone(config), Identity::nobody(tenant.clone(), *terms), routing);
+        }
+        self.ready().cloned()
+    }
+
+    /// The context, if there is one.
+    pub(crate) fn ready(&self) -> Option<&RywContext> {
+        match self {
+            Self::Ready { context, .. } => Some(context),
+            Self::None | Self::Lazy { .. } => None,
+        }
+    }
+
+    /// Runs `f` with this scope as the current one, also when it panics.
+    pub(crate) fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        struct Swapped<'a>(&'a mut Scope);
+        impl Drop for Swapped<'_> {
+            fn drop(&mut self) {
+                swap_current(self.0);
+            }
+        }
+        swap_current(self);
+        let _swapped = Swapped(self);
+        f()
+    }
+}
+
+fn swap_current(scope: &mut Scope) {
+    // Fails only while the thread ends or inside of `current`, where no request is polled.
+    let _ = CURRENT.try_with(|current| {
+        if let Ok(mut current) = current.try_borrow_mut() {
+            mem::swap(&mut *current, scope);
+        }
+    });
+}
+
+fn refused(required: Required, reason: Reason) -> Routing {
+    let route = Route::Replica { node: None };
+    let decision = Decision { route, reason, achieved: false, degraded: false, waited: Duration::ZERO };
+    Routing { required, decision, permit: None }
+}
+
+pin_project! {
+    /// A future with a [`RywContext`] of its own, see [`RywContext::scope`].
+    pub struct WithContext<F> {
+        #[pin]
+        future: F,
+        scope: Scope,
+    }
+}
+
+impl<F> WithContext<F> {
+    pub(super) fn new(future: F, context: RywContext) -> Self {
+        Self { future, scope: Scope::Ready { context, permit: None } }
+    }
+}
+
+impl<F: Future> Future for WithContext<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.scope.enter(|| this.future.poll(cx))
+    }
+}
+
+impl<F> fmt::Debug for WithContext<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WithContext").field("context", &self.scope.ready()).finish_non_exhaustive()
+    }
+}

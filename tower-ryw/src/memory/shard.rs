@@ -1,0 +1,328 @@
+//! One shard: entries in a list by the time of their last write, an index over them, and the floor below them.
+
+use std::{collections::HashMap, mem, time::Duration};
+
+use hashbrown::{HashTable, hash_table::Entry as Slot};
+use ryw_core::{Loaded, Mark, Marks, Position, Stamp, SubjectKey, Unsettled};
+
+const NONE: u32 = u32::MAX;
+
+/// Tenths of a second since the store was made: 13 years fit, and an entry stays small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tick(pub(super) u32);
+
+pub(super) struct Shard {
+    capacity: usize,
+    ttl: u32,
+    index: HashTable<u32>,
+    entries: Vec<Entry>,
+    free: u32,
+    /// Ends of the list of entries, ordered by when they were last written.
+    newest: u32,
+    oldest: u32,
+    /// Marks that one position can't express: several epochs or clusters, or a loss.
+    spilled: HashMap<u32, Marks>,
+    floor: Floor,
+}
+
+struct Entry {
+    key: SubjectKey,
+    marks: Compact,
+    /// Until then a write may still be on its way.
+    held_until: Tick,
+    touched: Tick,
+    newer: u32,
+    older: u32,
+    /// Once the hold is over, nobody knows where the held write landed.
+    unknown: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Compact {
+    None,
+    At(Position),
+    Spilled,
+}
+
+/// What subjects without an entry are held to.
+#[derive(Default)]
+pub(super) struct Floor {
+    marks: Marks,
+    held_until: Tick,
+    unknown: bool,
+    /// How often it has become unknown.
+    unknown_count: u64,
+}
+
+impl Shard {
+    pub(super) fn new(capacity: usize, ttl: Tick, floor: Floor) -> Self {
+        Self {
+            capacity,
+            ttl: ttl.0.max(1),
+            index: HashTable::new(),
+            entries: Vec::new(),
+            free: NONE,
+            newest: NONE,
+            oldest: NONE,
+            spilled: HashMap::new(),
+            floor,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Time since the last write of each entry, in ticks.
+    pub(super) fn ages(&self, now: Tick) -> impl Iterator<Item = u32> {
+        self.index.iter().map(move |slot| now.0.saturating_sub(self.entries[*slot as usize].touched.0))
+    }
+
+    pub(super) fn load(&mut self, key: &SubjectKey, now: Tick, loaded: &mut Loaded) {
+        self.expire(now);
+        let (held_until, unknown, stamp) = match self.find(key) {
+            Some(slot) => {
+                let entry = &self.entries[slot as usize];
+                match entry.marks {
+                    Compact::None => {}
+                    Compact::At(position) => loaded.marks.add(Mark::At(position)),
+                    Compact::Spilled => loaded.marks.join(&self.spilled[&slot]),
+                }
+                (entry.held_until, entry.unknown, entry.stamp())
+            }
+            None => {
+                loaded.floor.join(&self.floor.marks);
+                let stamp = self.floor.stamp();
+                loaded.floored.push(Unsettled { key: *key, stamp });
+                (self.floor.held_until, self.floor.unknown, stamp)
+            }
+        };
+        if held_until > now {
+            loaded.marks.add(Mark::Pending);
+        } else if unknown {
+            loaded.marks.add(Mark::Unknown);
+            loaded.unsettled.push(Unsettled { key: *key, stamp });
+        }
+    }
+
+    pub(super) fn join(&mut self, key: &SubjectKey, now: Tick, marks: &Marks, held_until: Option<Tick>) {
+        self.expire(now);
+        let slot = match self.find(key) {
+            Some(slot) => {
+                self.unlink(slot);
+                slot
+            }
+            None => self.insert(key),
+        };
+        self.add_marks(slot, marks);
+        let entry = &mut self.entries[slot as usize];
+        entry.touched = now;
+        entry.held_until = entry.held_until.max(held_until.unwrap_or_default());
+        entry.unknown |= marks.is_unknown();
+        self.link_newest(slot);
+        if self.index.len() > self.capacity {
+            self.forget(self.oldest);
+        }
+    }
+
+    pub(super) fn settle(&mut self, key: &SubjectKey, stamp: Stamp, now: Tick, at: Option<Position>) {
+        match self.find(key) {
+            Some(slot) => {
+                let entry = &mut self.entries[slot as usize];
+                if entry.unknown && entry.held_until <= now && entry.stamp() == stamp {
+                    self.add_marks(slot, &at.map(Marks::at).unwrap_or_default());
+                    // Also when that was one branch too many: the sample contains what survived of the others.
+                    self.entries[slot as usize].unknown = false;
+                }
+            }
+            None => self.floor.settle(stamp, at),
+        }
+    }
+
+    fn add_marks(&mut self, slot: u32, marks: &Marks) {
+        let entry = &mut self.entries[slot as usize];
+        let mut all = match entry.marks {
+            Compact::None => Marks::none(),
+            Compact::At(position) => Marks::at(position),
+            Compact::Spilled => self.spilled.remove(&slot).unwrap_or_default(),
+        };
+        for position in marks.positions() {
+            all.add(Mark::At(*position));
+        }
+        if let Some(lost) = marks.lost() {
+            all.add(Mark::Lost(lost));
+        }
+        entry.unknown |= all.is_unknown();
+        let all = all.without_unknown();
+        entry.marks = match (all.positions(), all.lost()) {
+            ([], None) => Compact::None,
+            ([position], None) => Compact::At(*position),
+            _ => {
+                self.spilled.insert(slot, all);
+                Compact::Spilled
+            }
+        };
+    }
+
+    fn find(&self, key: &SubjectKey) -> Option<u32> {
+        self.index.find(key.hash(), |slot| self.entries[*slot as usize].key == *key).copied()
+    }
+
+    /// A new entry starts at the floor: an earlier entry of the same subject may be what raised it.
+    fn insert(&mut self, key: &SubjectKey) -> u32 {
+        let entry = Entry {
+            key: *key,
+            marks: Compact::None,
+            held_until: self.floor.held_until,
+            touched: Tick(0),
+            newer: NONE,
+            older: NONE,
+            unknown: self.floor.unknown,
+        };
+        let slot = if self.free == NONE {
+            self.entries.push(entry);
+            // The capacity of a shard is far below the range of u32, which builds would run out of memory for.
+            u32::try_from(self.entries.len() - 1).unwrap_or(NONE)
+        } else {
+            let slot = self.free;
+            self.free = self.entries[slot as usize].newer;
+            self.entries[slot as usize] = entry;
+            slot
+        };
+        let entries = &self.entries;
+        let hasher = |slot: &u32| entries[*slot as usize].key.hash();
+        match self.index.entry(key.hash(), |_| false, hasher) {
+            Slot::Occupied(_) => {}
+            Slot::Vacant(vacant) => {
+                vacant.insert(slot);
+            }
+        }
+        let floor = self.floor.marks.clone();
+        self.add_marks(slot, &floor);
+        slot
+    }
+
+    /// Entries are ordered by their last write and live equally long, so only the oldest can have expired. A few at
+    /// a time keep up with any rate of insertion.
+    fn expire(&mut self, now: Tick) {
+        for _ in 0..2 {
+            match self.entries.get(self.oldest as usize) {
+                Some(entry) if entry.touched.0.saturating_add(self.ttl) <= now.0 => self.forget(self.oldest),
+                _ => return,
+            }
+        }
+    }
+
+    /// Drops an entry and raises the floor to what it demanded.
+    fn forget(&mut self, slot: u32) {
+        self.unlink(slot);
+        let entry = &mut self.entries[slot as usize];
+        match entry.marks {
+            Compact::None => {}
+            Compact::At(position) => self.floor.raise(&[position]),
+            // Without a loss: it is told to the session that suffered it, not to everybody.
+            Compact::Spilled => self.floor.raise(self.spilled.remove(&slot).unwrap_or_default().positions()),
+        }
+        self.floor.held_until = self.floor.held_until.max(entry.held_until);
+        if entry.unknown {
+            self.floor.forget();
+        }
+        let key = entry.key;
+        entry.newer = self.free;
+        if let Ok(found) = self.index.find_entry(key.hash(), |other| *other == slot) {
+            found.remove();
+        }
+        self.free = slot;
+    }
+
+    fn link_newest(&mut self, slot: u32) {
+        let newest = self.newest;
+        let entry = &mut self.entries[slot as usize];
+        (entry.older, entry.newer) = (newest, NONE);
+        match self.entries.get_mut(newest as usize) {
+            Some(previous) => previous.newer = slot,
+            None => self.oldest = slot,
+        }
+        self.newest = slot;
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let Entry { older, newer, .. } = self.entries[slot as usize];
+        match self.entries.get_mut(newer as usize) {
+            Some(entry) => entry.older = older,
+            None => self.newest = older,
+        }
+        match self.entries.get_mut(older as usize) {
+            Some(entry) => entry.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+}
+
+impl Entry {
+    /// A new hold always ends later than one that is over, so this changes whenever something happens. Odd and even
+    /// keep it apart from the stamps of floors.
+    const fn stamp(&self) -> Stamp {
+        Stamp((self.held_until.0 as u64) << 1)
+    }
+}
+
+impl Floor {
+    /// Whatever an earlier process remembered is gone.
+    pub(super) fn unknown() -> Self {
+        Self { unknown: true, ..Self::default() }
+    }
+
+    pub(super) fn held_until(held_until: Tick) -> Self {
+        Self { held_until, ..Self::default() }
+    }
+
+    const fn stamp(&self) -> Stamp {
+        Stamp(self.unknown_count << 1 | 1)
+    }
+
+    fn raise(&mut self, positions: &[Position]) {
+        positions.iter().for_each(|position| self.marks.add(Mark::At(*position)));
+        if self.marks.is_unknown() {
+            // Too many branches to keep them all.
+            self.marks = mem::take(&mut self.marks).without_unknown();
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.unknown = true;
+        self.unknown_count += 1;
+    }
+
+    fn settle(&mut self, stamp: Stamp, at: Option<Position>) {
+        if let Some(at) = at {
+            let outlived = |position: &&Position| position.cluster() != at.cluster() || position.epoch() >= at.epoch();
+            self.marks = self.marks.positions().iter().filter(outlived).copied().map(Mark::At).collect();
+        }
+        if self.unknown && self.stamp() == stamp {
+            self.unknown = false;
+            at.into_iter().for_each(|at| self.marks.add(Mark::At(at)));
+        } else if let Some(at) = at
+            && !self.unknown
+        {
+            self.marks.add(Mark::At(at));
+        }
+    }
+}
+
+impl Tick {
+    /// Rounded down: for "now".
+    pub(super) fn before(time: Duration) -> Self {
+        Self(u32::try_from(time.as_millis() / 100).unwrap_or(u32::MAX))
+    }
+
+    /// Rounded up: for deadlines.
+    pub(super) fn after(time: Duration) -> Self {
+        Self(u32::try_from(time.as_nanos().div_ceil(100_000_000)).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn duration(self) -> Duration {
+        Duration::from_millis(u64::from(self.0) * 100)
+    }
+}
