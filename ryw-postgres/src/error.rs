@@ -3,7 +3,6 @@
 use std::{error::Error, fmt};
 
 /// The nodes could not be used as configured.
-#[derive(Debug)]
 pub struct ConnectError {
     node: String,
     kind: ConnectErrorKind,
@@ -113,7 +112,6 @@ impl Error for ConnectError {
 }
 
 /// No connection could be had.
-#[derive(Debug)]
 pub struct PoolError {
     node: String,
     kind: PoolErrorKind,
@@ -132,6 +130,8 @@ pub enum PoolErrorKind {
     NoReplica,
     /// No primary is in service.
     NoPrimary,
+    /// The node does not answer its watcher.
+    Down,
 }
 
 impl PoolError {
@@ -164,6 +164,7 @@ impl fmt::Display for PoolError {
             PoolErrorKind::NoPrimary => {
                 write!(f, "no primary is in service; {node}, which was given as one, is none now")?
             }
+            PoolErrorKind::Down => write!(f, "{node} is down")?,
             PoolErrorKind::NoReplica => f.write_str("no replica is in service")?,
         }
         match source {
@@ -176,5 +177,19 @@ impl fmt::Display for PoolError {
 impl Error for PoolError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+/// With the sentence: this is what `main` prints when it returns the error.
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnectError({:?}: {self})", self.kind)
+    }
+}
+
+/// With the sentence: this is what `main` prints when it returns the error.
+impl fmt::Debug for PoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PoolError({:?}: {self})", self.kind)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bb8::{ManageConnection, Pool, PooledConnection, RunError};
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_postgres::{Client, Error};
 use tower_ryw::{
     NodeName, Reason, Route, RywContext, Topology,
@@ -20,6 +20,9 @@ use crate::{
     watcher::Watchers,
 };
 
+/// How often a request that waits for a connection looks whether the node is still there.
+const DOWN_CHECK: Duration = Duration::from_millis(50);
+
 /// A pool over a primary and its replicas. Cheap to clone; the watchers stop when the last clone is dropped.
 ///
 /// [`get`](Self::get) goes where the current request's [`RywContext`] says. The context is found as a task-local:
@@ -31,7 +34,6 @@ pub struct RywPool(Arc<Inner>);
 struct Inner {
     nodes: Vec<Node>,
     topology: Topology,
-    deadline: Duration,
     _watchers: Watchers,
 }
 
@@ -76,12 +78,7 @@ impl RywPool {
                 .test_on_check_out(false)
                 .build_unchecked(Manager(target)),
         };
-        Self(Arc::new(Inner {
-            nodes: targets.into_iter().map(node).collect(),
-            topology,
-            deadline,
-            _watchers: watchers,
-        }))
+        Self(Arc::new(Inner { nodes: targets.into_iter().map(node).collect(), topology, _watchers: watchers }))
     }
 
     /// The positions of the nodes, for [`RywLayerBuilder::positions`](tower_ryw::RywLayerBuilder::positions).
@@ -105,7 +102,7 @@ impl RywPool {
             _ => return self.take_primary().await,
         };
         if let Some(replica) = replica {
-            match replica.take().await {
+            match replica.take(&self.0.topology).await {
                 Ok(connection) => {
                     context.served_by(Route::Replica { node: Some(replica.name.clone()) }, context.reason());
                     return Ok(connection);
@@ -136,33 +133,16 @@ impl RywPool {
     /// As [`get`](Self::get), and [`PoolErrorKind::NoReplica`] when none is in service.
     pub async fn replica(&self) -> Result<RywConnection, PoolError> {
         let none = || PoolError::new("any replica", PoolErrorKind::NoReplica);
-        self.any_replica().ok_or_else(none)?.take().await
+        self.any_replica().ok_or_else(none)?.take(&self.0.topology).await
     }
 
+    /// Only the primary that is known: the one that was configured may have become a standby, or its reign may have
+    /// ended.
     async fn take_primary(&self) -> Result<RywConnection, PoolError> {
-        let (known, configured) = {
-            let view = self.0.topology.view();
-            let name = view.primary().map(|node| node.name().clone());
-            (name, view.nodes().first().map(NodeView::state))
-        };
-        if let Some(node) = known.and_then(|name| self.0.nodes.iter().find(|node| node.name == name)) {
-            return node.take().await;
-        }
-        // Without a known primary, the one that was configured may be back before its watcher has noticed. It may
-        // also have become a standby, or be a primary whose reign has ended.
-        let first = &self.0.nodes[0];
-        let no_primary = || PoolError::new(first.name.as_str(), PoolErrorKind::NoPrimary);
-        if !matches!(configured, Some(NodeState::Unseen | NodeState::Down)) {
-            return Err(no_primary());
-        }
-        let connection = first.take().await?;
-        let recovering = timeout(self.0.deadline, connection.query_one("select pg_is_in_recovery()", &[])).await;
-        match recovering.map(|row| row.and_then(|row| row.try_get(0))) {
-            Ok(Ok(false)) => Ok(connection),
-            Ok(Ok(true)) => Err(no_primary()),
-            Ok(Err(error)) => Err(no_primary().with_source(error)),
-            Err(error) => Err(no_primary().with_source(error)),
-        }
+        let name = self.0.topology.view().primary().map(|node| node.name().clone());
+        let known = name.and_then(|name| self.0.nodes.iter().find(|node| node.name == name));
+        let first = self.0.nodes[0].name.as_str();
+        known.ok_or_else(|| PoolError::new(first, PoolErrorKind::NoPrimary))?.take(&self.0.topology).await
     }
 
     fn any_replica(&self) -> Option<&Node> {
@@ -178,19 +158,30 @@ impl RywPool {
 }
 
 impl Node {
-    async fn take(&self) -> Result<RywConnection, PoolError> {
+    /// A live connection, within the pool's deadline; at once an error when the node goes down meanwhile.
+    async fn take(&self, topology: &Topology) -> Result<RywConnection, PoolError> {
+        let error_of = |kind| PoolError::new(self.name.as_str(), kind);
         loop {
-            let connection = self.pool.get_owned().await.map_err(|error| {
-                let error_of = |kind| PoolError::new(self.name.as_str(), kind);
-                match error {
-                    RunError::User(error) => error_of(PoolErrorKind::Connect).with_source(error),
-                    RunError::TimedOut => error_of(PoolErrorKind::Timeout),
-                }
+            let connection = tokio::select! {
+                biased;
+                connection = self.pool.get_owned() => connection,
+                () = self.goes_down(topology) => return Err(error_of(PoolErrorKind::Down)),
+            };
+            let connection = connection.map_err(|error| match error {
+                RunError::User(error) => error_of(PoolErrorKind::Connect).with_source(error),
+                RunError::TimedOut => error_of(PoolErrorKind::Timeout),
             })?;
             // One that died while idle: dropping it makes room for a new one.
             if !connection.is_closed() {
                 return Ok(RywConnection { node: self.name.clone(), connection });
             }
+        }
+    }
+
+    async fn goes_down(&self, topology: &Topology) {
+        let is_down = |node: &NodeView| *node.name() == self.name && node.state() == NodeState::Down;
+        while !topology.view().nodes().iter().any(is_down) {
+            sleep(DOWN_CHECK).await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `memory-gateway serve`.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, future::IntoFuture, process::ExitCode, time::Duration};
 
 use axum::Router;
 use tokio::net::TcpListener;
@@ -11,6 +11,9 @@ use crate::{
     config::Cli,
     routes::{App, Insight, memory, operators, tenant_of},
 };
+
+/// How long requests in flight may take to end after the first signal.
+const DRAIN: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     // The layer first: a mistake in the environment is told before any server is started.
@@ -29,7 +32,22 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
         "      curl -i -H 'X-Session-ID: me' -H 'X-Consistency-Level: RYW' http://{}/v1/memory/acme/greeting",
         listener.local_addr()?
     );
-    axum::serve(listener, app).with_graceful_shutdown(interrupted()).await?;
+    let server = axum::serve(listener, app).with_graceful_shutdown(interrupted()).into_future();
+    let overdue = async {
+        interrupted().await;
+        tracing::info!(
+            seconds = DRAIN.as_secs(),
+            "shutting down: waiting for requests in flight; interrupt again to stop at once"
+        );
+        tokio::select! {
+            () = interrupted() => {}
+            () = tokio::time::sleep(DRAIN) => {}
+        }
+    };
+    tokio::select! {
+        ended = server => ended?,
+        () = overdue => tracing::warn!("requests in flight are cut short"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

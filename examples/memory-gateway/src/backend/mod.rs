@@ -2,16 +2,23 @@
 
 mod postgres;
 
+use std::{future::Future, time::Duration};
+
 use bytes::Bytes;
 use ryw_postgres::{ConnectError, PoolError, tokio_postgres};
 use ryw_testing::{
     lagging::{LaggingStore, WriteError},
     servers::postgres::ServerError,
 };
+use tokio::time::timeout;
 use tower_ryw::{NodeName, Route, RywContext, Topology};
 
 use crate::config::BackendOptions;
+
 pub(crate) use postgres::Postgres;
+
+/// How long one request may take in the database.
+const DEADLINE: Duration = Duration::from_secs(3);
 
 /// One of the stores that the gateway can stand in front of. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,6 +50,8 @@ pub(crate) enum BackendError {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Start(#[from] ServerError),
+    #[error("no answer from the database within {} s", DEADLINE.as_secs())]
+    TooLate,
     #[error("a task ended early: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -78,7 +87,7 @@ impl Backend {
     pub(crate) async fn get(&self, via: Via, tenant: &str, key: &str) -> Result<Option<Bytes>, BackendError> {
         match self {
             Self::Embedded(store) => Ok(store.get(&route(via), tenant, key)),
-            Self::Postgres(postgres) => postgres.get(via, tenant, key).await,
+            Self::Postgres(postgres) => in_time(postgres.get(via, tenant, key)).await,
         }
     }
 
@@ -86,7 +95,7 @@ impl Backend {
     pub(crate) async fn list(&self, via: Via, tenant: &str, limit: u16) -> Result<Vec<(String, Bytes)>, BackendError> {
         match self {
             Self::Embedded(store) => Ok(store.list(&route(via), tenant, limit.into())),
-            Self::Postgres(postgres) => postgres.list(via, tenant, limit).await,
+            Self::Postgres(postgres) => in_time(postgres.list(via, tenant, limit)).await,
         }
     }
 
@@ -97,7 +106,7 @@ impl Backend {
                 store.put(tenant, key, value)?;
                 Ok(())
             }
-            Self::Postgres(postgres) => postgres.put(tenant, key, value).await,
+            Self::Postgres(postgres) => in_time(postgres.put(tenant, key, value)).await,
         }
     }
 
@@ -107,6 +116,11 @@ impl Backend {
         let primary = view.primary().map(|node| node.name().clone());
         view.nodes().iter().map(|node| node.name().clone()).filter(|name| Some(name) != primary.as_ref()).collect()
     }
+}
+
+/// A node that freezes must not hold its requests for as long as it is frozen.
+async fn in_time<T>(work: impl Future<Output = Result<T, BackendError>>) -> Result<T, BackendError> {
+    timeout(DEADLINE, work).await.unwrap_or(Err(BackendError::TooLate))
 }
 
 fn route(via: Via) -> Route {

@@ -134,8 +134,8 @@ impl Verdict {
             Self::Violated => "VIOLATED: tower-ryw let a stale read through".into(),
             Self::Void if errors > 0 => format!("void: {errors} requests failed, so the run proves nothing"),
             Self::Void => format!(
-                "void: fewer than {floor} stale reads without the layer, so the run proves nothing; more lag (--lag-ms) or more \
-                 time (--seconds) would"
+                "void: fewer than {floor} stale reads without the layer, so the run proves nothing; more lag (--lag-ms, where \
+                 the replicas are the demo's own) or more time (--seconds) would"
             ),
         }
     }

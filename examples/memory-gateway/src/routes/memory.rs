@@ -1,8 +1,10 @@
 //! The values: handlers that know nothing about replicas.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
-    body::Body,
+    body::{Body, HttpBody},
     extract::{DefaultBodyLimit, Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -13,6 +15,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
 use ryw_core::wire;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use tower_ryw::{Level, RequestHead, RywContext, SessionId, Subject, Tenant};
 
 use super::wrong_method;
@@ -24,6 +27,8 @@ use crate::{
 const MAX_VALUE: usize = 1 << 20;
 const MAX_QUESTION: usize = 64 << 10;
 const MAX_KEY: usize = 512;
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
 /// What the handlers share.
 #[derive(Clone, Debug)]
 pub(crate) struct App {
@@ -87,13 +92,22 @@ fn checked(place: Place) -> Result<(Tenant, String), Problem> {
 }
 
 async fn body(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    match Limited::new(body, limit).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let detail = format!("the body is too large: at most {limit} bytes are accepted");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
+    let detail = format!("the body is too large: at most {limit} bytes are accepted");
+    let too_large = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail);
+    // Announced, so that it need not be read to be refused.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large);
+    }
+    match timeout(BODY_DEADLINE, Limited::new(body, limit).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
+        Ok(Err(error)) => Err(Problem::bad_request(format!("the body could not be read: {error}"))),
+        Err(_) => {
+            // The layer takes this status for a write that was given up; here nothing has been written yet.
+            RywContext::current().iter().for_each(RywContext::mark_not_written);
+            let detail = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
         }
-        Err(error) => Err(Problem::bad_request(format!("the body could not be read: {error}"))),
     }
 }
 
