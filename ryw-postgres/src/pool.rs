@@ -96,7 +96,7 @@ impl RywPool {
     pub async fn get(&self) -> Result<RywConnection, PoolError> {
         let Some(context) = RywContext::current() else { return self.take_primary().await };
         let replica = match context.route() {
-            Route::Replica { node: Some(name) } => self.0.nodes.iter().find(|node| node.name == name),
+            Route::Replica { node: Some(name) } => self.node(&name),
             // Positions come from elsewhere, or from nowhere: any replica that answers.
             Route::Replica { node: None } => self.any_replica(),
             _ => return self.take_primary().await,
@@ -140,20 +140,19 @@ impl RywPool {
     /// ended.
     async fn take_primary(&self) -> Result<RywConnection, PoolError> {
         let name = self.0.topology.view().primary().map(|node| node.name().clone());
-        let known = name.and_then(|name| self.0.nodes.iter().find(|node| node.name == name));
+        let known = name.and_then(|name| self.node(&name));
         let first = self.0.nodes[0].name.as_str();
         known.ok_or_else(|| PoolError::new(first, PoolErrorKind::NoPrimary))?.take(&self.0.topology).await
     }
 
     fn any_replica(&self) -> Option<&Node> {
         let view = self.0.topology.view();
-        let up = view.nodes().iter().filter(|node| node.state() == NodeState::Replica);
-        let mut names: Vec<_> = up.map(|node| node.name().clone()).collect();
-        if names.is_empty() {
-            return None;
-        }
-        let name = names.swap_remove(fastrand::usize(..names.len()));
-        self.0.nodes.iter().find(|node| node.name == name)
+        let up: Vec<_> = view.nodes().iter().filter(|node| node.state() == NodeState::Replica).collect();
+        self.node(fastrand::choice(up)?.name())
+    }
+
+    fn node(&self, name: &NodeName) -> Option<&Node> {
+        self.0.nodes.iter().find(|node| node.name == *name)
     }
 }
 

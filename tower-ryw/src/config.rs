@@ -19,8 +19,8 @@ use crate::{
     topology::Topology,
 };
 
-type TenantOf = dyn Fn(RequestHead<'_>) -> Option<Tenant> + Send + Sync;
-type SubjectsOf = dyn Fn(RequestHead<'_>) -> Vec<Subject> + Send + Sync;
+pub(crate) type TenantOf = dyn Fn(RequestHead<'_>) -> Option<Tenant> + Send + Sync;
+pub(crate) type SubjectsOf = dyn Fn(RequestHead<'_>) -> Vec<Subject> + Send + Sync;
 
 /// See [`RywLayerBuilder`](crate::RywLayerBuilder) for the meaning and default of each field.
 pub(crate) struct Config {

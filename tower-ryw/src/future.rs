@@ -22,7 +22,7 @@ use crate::{
     outcome::{Outcome, outcome, unanswered},
     problem::{AnswerBody, Protocol, Refusal},
     record::{Effect, Saved, record, record_now},
-    route::{Attempt, Routing, attempt, route},
+    route::{Attempt, attempt, route},
 };
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -58,7 +58,7 @@ pin_project! {
     }
 }
 
-type Prepared = Result<(Arc<Config>, Identity, Routing), (Arc<Config>, Refusal)>;
+type Prepared = Result<Scope, Refusal>;
 
 /// Makes sure that a request which may have written leaves a mark, however it ends.
 struct Guard {
@@ -69,9 +69,9 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some(context) = self.scope.ready() else { return };
-        let told = context.end().told;
-        if self.armed && unanswered(context.identity().terms.intent, told) == Outcome::Unknown {
+        // Disarmed once the request has ended and its effect is recorded: there is nothing left to do.
+        let Some(context) = self.scope.ready().filter(|_| self.armed) else { return };
+        if unanswered(context.identity().terms.intent, context.end().told) == Outcome::Unknown {
             // This may run while a panic unwinds: one in somebody's observer must not end the process.
             let recorded = catch_unwind(AssertUnwindSafe(|| {
                 context.record_unknown();
@@ -108,7 +108,7 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
         Err(store) => {
             let config = Arc::clone(config);
             return Start::Wait(Box::pin(async move {
-                let required = lookup::find_out(Arc::clone(&config), &identity, store).await;
+                let required = lookup::find_out(&config, &identity, store).await;
                 prepare(config, identity, required).await
             }));
         }
@@ -132,12 +132,9 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
 }
 
 async fn prepare(config: Arc<Config>, identity: Identity, required: Required) -> Prepared {
-    match route(Arc::clone(&config), identity.terms, required).await {
-        Ok(routing) => Ok((config, identity, routing)),
-        Err(reason) => {
-            let refusal = refuse(&config, reason);
-            Err((config, refusal))
-        }
+    match route(&config, identity.terms, required).await {
+        Ok(routing) => Ok(Scope::new(config, identity, routing)),
+        Err(reason) => Err(refuse(&config, reason)),
     }
 }
 
@@ -189,14 +186,14 @@ where
                     let prepared = ready!(work.as_mut().poll(cx));
                     let held = held.take();
                     match (prepared, held) {
-                        (Ok((config, identity, routing)), Some((mut service, mut request))) => {
-                            this.guard.scope = Scope::new(config, identity, routing);
+                        (Ok(scope), Some((mut service, mut request))) => {
+                            this.guard.scope = scope;
                             attach(&this.guard.scope, &mut request);
                             this.guard.armed = true;
                             let response = this.guard.scope.enter(|| service.call(request));
                             this.state.set(State::Serve { response });
                         }
-                        (Err((_, refusal)), _) => this.state.set(State::Refuse { refusal }),
+                        (Err(refusal), _) => this.state.set(State::Refuse { refusal }),
                         (_, None) => this.state.set(State::Done),
                     }
                 }
@@ -246,9 +243,11 @@ fn after<R>(context: &RywContext, response: &Response<R>) -> Result<Option<Saved
     let ended = context.end();
     let effect = match outcome(terms.intent, ended.told, response) {
         Outcome::Unknown => Effect::Unknown,
-        Outcome::Committed => ended.write,
+        Outcome::Committed => Effect::Write { known: ended.written, shown: terms.reads_raise_marks },
         // "Not found" and "not modified" show what is there as well.
-        Outcome::NotWritten if terms.reads_raise_marks && !response.status().is_server_error() => ended.read,
+        Outcome::NotWritten if terms.reads_raise_marks && !response.status().is_server_error() => {
+            Effect::Read { from: ended.served }
+        }
         Outcome::NotWritten => return Ok(context.replace_dead_cookie()),
     };
     let keys = context.keys_to_mark();

@@ -6,7 +6,7 @@ use ryw_core::{Key, Keyring, Level, MarkStore, Subject, Tenant};
 use tower_layer::Layer;
 
 use crate::{
-    config::{Budget, Clock, Config, CookiePolicy},
+    config::{Budget, Clock, Config, CookiePolicy, SubjectsOf, TenantOf},
     error::{ConfigError, ConfigErrorKind, MAX_WAIT},
     memory::LocalStore,
     observe::{DecisionLog, Observe, Stats},
@@ -73,9 +73,6 @@ pub struct RywLayerBuilder {
     log_decisions: bool,
     observer: Option<Arc<dyn Observe>>,
 }
-
-type TenantOf = dyn Fn(RequestHead<'_>) -> Option<Tenant> + Send + Sync;
-type SubjectsOf = dyn Fn(RequestHead<'_>) -> Vec<Subject> + Send + Sync;
 
 impl RywLayer {
     /// A layer with the defaults of [`RywLayerBuilder`]: read-your-writes, marks in this process, sessions by cookie

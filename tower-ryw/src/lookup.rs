@@ -4,8 +4,6 @@
 //! positions, that is answered by sampling the primary once, after the loss was noticed: whatever was forgotten lies
 //! at or before the sample. A floor from before a failover is renewed in the same way.
 
-use std::sync::Arc;
-
 use ryw_core::{Loaded, Mark, Marks, StoreError, StoreErrorKind, StoreFuture, Unsettled};
 use tokio::time::timeout;
 
@@ -80,14 +78,14 @@ fn is_outdated(config: &Config, floor: &Marks) -> bool {
 }
 
 /// The slow way: waits for the store, then for the primary's position, each with a deadline.
-pub(crate) async fn find_out(config: Arc<Config>, identity: &Identity, store: StoreFuture<Loaded>) -> Required {
+pub(crate) async fn find_out(config: &Config, identity: &Identity, store: StoreFuture<Loaded>) -> Required {
     let loaded = match timeout(config.store_deadline, store).await {
         Ok(loaded) => loaded,
         Err(_) => Err(StoreError::new(StoreErrorKind::Timeout)),
     };
-    match required(&config, identity, loaded) {
+    match required(config, identity, loaded) {
         Lookup::Done(required) => required,
-        Lookup::Unsettled(required, unsettled) => settle(&config, required, &unsettled).await,
+        Lookup::Unsettled(required, unsettled) => settle(config, required, &unsettled).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Stage 3, live: asks [`decide`] with the newest view, waits when it says so, and takes the budget it needs.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use ryw_core::Reason;
 use tokio::time::{Instant, timeout_at};
@@ -68,13 +68,13 @@ pub(crate) fn attempt(
 }
 
 /// Decides, and waits for a replica for as long as the ladder allows. The wait holds no connection.
-pub(crate) async fn route(config: Arc<Config>, terms: Terms, required: Required) -> Result<Routing, Reason> {
+pub(crate) async fn route(config: &Config, terms: Terms, required: Required) -> Result<Routing, Reason> {
     let started = Instant::now();
     let deadline = started + terms.ladder.wait;
     let mut may_wait = terms.ladder.wait > Duration::ZERO;
     let mut waited = Duration::ZERO;
     loop {
-        let offset = match attempt(&config, &terms, &required, waited, may_wait) {
+        let offset = match attempt(config, &terms, &required, waited, may_wait) {
             Attempt::Routed(routing) => return Ok(routing),
             Attempt::Refused(reason) => return Err(reason),
             Attempt::Wait { offset } => offset,
@@ -91,7 +91,7 @@ pub(crate) async fn route(config: Arc<Config>, terms: Terms, required: Required)
             may_wait = false;
             continue;
         };
-        match attempt(&config, &terms, &required, waited, may_wait) {
+        match attempt(config, &terms, &required, waited, may_wait) {
             Attempt::Routed(routing) => return Ok(routing),
             Attempt::Refused(reason) => return Err(reason),
             Attempt::Wait { .. } => may_wait = timeout_at(deadline, waiter.woken()).await.is_ok(),

@@ -20,7 +20,7 @@ use crate::{
     observe::{Recorded, Routed},
     outcome::Told,
     policy::Intent,
-    record::{Effect, Saved, record_unknown},
+    record::{Saved, record_unknown},
     topology::NodeName,
 };
 
@@ -71,14 +71,22 @@ struct Progress {
     closed: bool,
 }
 
+impl Progress {
+    /// Everybody whom the request's writes concern.
+    fn keys(&self, identity: &Identity) -> Vec<SubjectKey> {
+        let born = self.born.iter().map(|(_, key)| key);
+        identity.keys.iter().chain(born).chain(&self.others).copied().collect()
+    }
+}
+
 /// What is known of a request when it ends.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) told: Told,
-    /// What it is recorded as if its writes are committed.
-    pub(crate) write: Effect,
-    /// What it is recorded as if it only read.
-    pub(crate) read: Effect,
+    /// Where its writes are, as far as the handler has said.
+    pub(crate) written: Marks,
+    /// Who has served it.
+    pub(crate) served: Vec<Route>,
 }
 
 /// A subject could not be added: a request may mark at most 64 of them.
@@ -240,16 +248,11 @@ impl RywContext {
     pub(crate) fn end(&self) -> Ended {
         let mut progress = self.0.progress.lock();
         progress.closed = true;
-        let from = match progress.served.as_slice() {
+        let served = match progress.served.as_slice() {
             [] => vec![self.route()],
             served => served.iter().map(|(route, _)| route.clone()).collect(),
         };
-        let shown = self.0.identity.terms.reads_raise_marks;
-        Ended {
-            told: progress.told,
-            write: Effect::Write { known: progress.written.clone(), shown },
-            read: Effect::Read { from },
-        }
+        Ended { told: progress.told, written: progress.written.clone(), served }
     }
 
     /// A browser's cookie that can't be believed is replaced by a new session, which starts with what was required
@@ -281,18 +284,13 @@ impl RywContext {
                 Err(error) => tracing::error!(%error, "no session could be started"),
             }
         }
-        let born = progress.born.iter().map(|(_, key)| key);
-        identity.keys.iter().chain(born).chain(&progress.others).copied().collect()
+        progress.keys(identity)
     }
 
     /// Records that nobody knows what became of the request's writes.
     pub(crate) fn record_unknown(&self) -> Saved {
         let Inner { config, identity, progress, .. } = &*self.0;
-        let keys: Vec<_> = {
-            let progress = progress.lock();
-            let born = progress.born.iter().map(|(_, key)| key);
-            identity.keys.iter().chain(born).chain(&progress.others).copied().collect()
-        };
+        let keys = progress.lock().keys(identity);
         let saved = record_unknown(config, &keys);
         config.recorded(saved.event);
         saved

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, mem, time::Duration};
 
-use hashbrown::{HashTable, hash_table::Entry as Slot};
+use hashbrown::HashTable;
 use ryw_core::{Loaded, Mark, Marks, Position, Stamp, SubjectKey, Unsettled};
 
 const NONE: u32 = u32::MAX;
@@ -191,12 +191,7 @@ impl Shard {
         };
         let entries = &self.entries;
         let hasher = |slot: &u32| entries[*slot as usize].key.hash();
-        match self.index.entry(key.hash(), |_| false, hasher) {
-            Slot::Occupied(_) => {}
-            Slot::Vacant(vacant) => {
-                vacant.insert(slot);
-            }
-        }
+        self.index.insert_unique(key.hash(), slot, hasher);
         let floor = self.floor.marks.clone();
         self.add_marks(slot, &floor);
         slot
@@ -300,10 +295,8 @@ impl Floor {
             let outlived = |position: &&Position| position.cluster() != at.cluster() || position.epoch() >= at.epoch();
             self.marks = self.marks.positions().iter().filter(outlived).copied().map(Mark::At).collect();
         }
-        if self.unknown && self.stamp() == stamp {
-            self.unknown = false;
-            at.into_iter().for_each(|at| self.marks.add(Mark::At(at)));
-        } else if let Some(at) = at
+        self.unknown &= self.stamp() != stamp;
+        if let Some(at) = at
             && !self.unknown
         {
             self.marks.add(Mark::At(at));
