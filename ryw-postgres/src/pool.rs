@@ -72,8 +72,6 @@ impl RywPool {
             pool: Pool::builder()
                 .max_size(max)
                 .connection_timeout(deadline)
-                // A node that refuses connections is left at once, not after the deadline.
-                .retry_connection(false)
                 // A dead connection is noticed without asking: see `take`.
                 .test_on_check_out(false)
                 .build_unchecked(Manager(target)),

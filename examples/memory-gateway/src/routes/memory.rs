@@ -94,8 +94,9 @@ fn checked(place: Place) -> Result<(Tenant, String), Problem> {
 async fn body(body: Body, limit: usize) -> Result<Bytes, Problem> {
     let detail = format!("the body is too large: at most {limit} bytes are accepted");
     let too_large = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail);
-    // Announced, so that it need not be read to be refused.
-    if body.size_hint().lower() > limit as u64 {
+    // Announced, so that it need not be read to be refused. What is hardly too large is read all the same: a client that
+    // is cut off while it sends may not see the answer.
+    if body.size_hint().lower() > 2 * limit as u64 {
         return Err(too_large);
     }
     match timeout(BODY_DEADLINE, Limited::new(body, limit).collect()).await {
