@@ -134,6 +134,12 @@ impl Lineage {
         }
     }
 
+    /// Whether the current epoch's history does not contain `position` and never will.
+    #[must_use]
+    pub fn has_lost(&self, position: Position) -> bool {
+        self.relate(position, Position::end_of(self.cluster, self.current)) == Relation::Lost
+    }
+
     /// A place at or before the fork of its epoch was written by an ancestor: names that ancestor instead.
     fn at_its_origin(&self, mut position: Position) -> Position {
         while let Some(fork) = self.forks.get(&position.epoch())

@@ -145,6 +145,36 @@ impl Marks {
         self
     }
 
+    /// What is required once `sample` is known, which was read on the primary after whatever is *unknown* here, and
+    /// after whatever lies somewhere before the end of the sample's epoch: it stands for both.
+    #[must_use]
+    pub fn settled_by(mut self, sample: Position) -> Self {
+        self.unknown = false;
+        self.positions.retain(|position| !(position.is_end() && position.branch() == sample.branch()));
+        self.add_position(sample);
+        // Also when that was one branch too many: the sample contains what survived of the others.
+        self.unknown = false;
+        self
+    }
+
+    /// Whether a write lies somewhere before the [end](Position::end_of) of `epoch`.
+    #[must_use]
+    pub fn is_open_in(&self, epoch: Epoch) -> bool {
+        self.positions.iter().any(|position| position.is_end() && position.epoch() == epoch)
+    }
+
+    /// These marks without what `told` contains: its positions, earlier ones of the same epochs, and its loss. What
+    /// is larger than that has come later and stays.
+    #[must_use]
+    pub fn without(mut self, told: &Self) -> Self {
+        let is_told = |position: &Position| {
+            told.positions.iter().any(|told| told.branch() == position.branch() && told.offset() >= position.offset())
+        };
+        self.positions.retain(|position| !is_told(position));
+        self.lost = self.lost.filter(|lost| Some(*lost) > told.lost);
+        self
+    }
+
     /// How the required positions relate to a node that has applied everything up to `applied`: the worst of them
     /// all, in the order lost, foreign, not yet, reached. Pending and unknown are not positions and don't count here.
     #[must_use]

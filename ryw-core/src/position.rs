@@ -83,6 +83,19 @@ impl Position {
         self.offset
     }
 
+    /// Everything that was ever written in `epoch`: stands for a write that was acknowledged there, at a place that
+    /// could not be found out before the epoch's primary was gone.
+    #[must_use]
+    pub const fn end_of(cluster: ClusterId, epoch: Epoch) -> Self {
+        Self::new(cluster, epoch, u64::MAX)
+    }
+
+    /// Whether this is [`end_of`](Self::end_of) an epoch, and no place that anybody has read.
+    #[must_use]
+    pub const fn is_end(self) -> bool {
+        self.offset == u64::MAX
+    }
+
     pub(crate) const fn branch(self) -> (ClusterId, Epoch) {
         (self.cluster, self.epoch)
     }

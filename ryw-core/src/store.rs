@@ -27,13 +27,17 @@ pub trait MarkStore: fmt::Debug + Send + Sync + 'static {
     /// Joins `update` into the marks of each of `keys` and renews their expiry.
     fn join(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()>;
 
-    /// Answers what a load called unsettled: everything that is *unknown* there is contained in `at`, which was
-    /// sampled after the load; without positions (`None`), a window has passed since it became unknown. Does nothing
+    /// Answers what a load called unsettled: everything that is *unknown* there, or lies somewhere before the end of
+    /// `at`'s epoch, is contained in `at`, which was sampled after the load; without positions (`None`), a window has passed since it became unknown. Does nothing
     /// to a subject that was written to in the meantime.
     ///
     /// A floor is nobody's own write: positions of epochs before `at`'s are dropped from it, because `at` contains
     /// what survived of them.
     fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> StoreFuture<()>;
+
+    /// The client knows that `told` is lost: takes exactly that out of the marks of each of `keys`, see
+    /// [`Marks::without`], and leaves what has come since.
+    fn acknowledge(&self, keys: &[SubjectKey], told: &Marks) -> StoreFuture<()>;
 }
 
 /// What a store knows about some subjects.
@@ -43,7 +47,8 @@ pub struct Loaded {
     pub marks: Marks,
     /// What those of them that the store does not know are held to.
     pub floor: Marks,
-    /// The subjects whose marks are *unknown* and can be settled by sampling the primary's position now.
+    /// The subjects whose marks are *unknown*, or open to the end of an epoch, and can be settled by sampling the
+    /// primary's position now.
     pub unsettled: SmallVec<[Unsettled; 1]>,
     /// The subjects that are held to the floor: settling them renews it.
     pub floored: SmallVec<[Unsettled; 1]>,

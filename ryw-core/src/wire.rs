@@ -12,7 +12,8 @@ pub static CONSISTENCY_ENFORCED: HeaderName = HeaderName::from_static("x-consist
 pub static TOKEN: HeaderName = HeaderName::from_static("ryw-token");
 /// Tells who served a request, and why.
 pub static ROUTE: HeaderName = HeaderName::from_static("ryw-route");
-/// Tells that an acknowledged write of this session did not survive a failover.
+/// Tells that an acknowledged write of this session did not survive a failover; in a request, `ack` says that the
+/// client knows.
 pub static LOST: HeaderName = HeaderName::from_static("ryw-lost");
 /// Cookie for browsers: a signed token.
 pub const COOKIE: &str = "__Host-ryw";

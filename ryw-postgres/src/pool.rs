@@ -102,14 +102,14 @@ impl RywPool {
         if let Some(replica) = replica {
             match replica.take(&self.0.topology).await {
                 Ok(connection) => {
-                    context.served_by(Route::Replica { node: Some(replica.name.clone()) }, context.reason());
+                    context.served_by(Route::Replica { node: Some(replica.name.clone()) }, context.reason(), None);
                     return Ok(connection);
                 }
                 Err(error) => tracing::warn!(node = %replica.name, %error, "replica can't be used: the primary serves"),
             }
         }
         let connection = self.take_primary().await?;
-        context.served_by(Route::Primary, Reason::NoReplica);
+        context.served_by(Route::Primary, Reason::NoReplica, None);
         Ok(connection)
     }
 

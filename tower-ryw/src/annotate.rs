@@ -6,7 +6,7 @@ use cookie::{Cookie, SameSite, time::Duration as CookieDuration};
 use http::{HeaderMap, HeaderValue, header};
 use ryw_core::{Level, Lost, Reason, SessionId, wire};
 
-use crate::{config::Config, decide::Route};
+use crate::{config::Config, decide::Route, problem::lost_header};
 
 /// What a response is told about its request.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ pub(crate) fn annotate(config: &Config, note: Note<'_>, headers: &mut HeaderMap)
     if config.tell_route {
         set(headers, &wire::ROUTE, route(&note));
     }
-    if let Some(Lost { epoch, was }) = note.lost {
-        set(headers, &wire::LOST, format!("?1;epoch={epoch};was={was}"));
+    if let Some(lost) = note.lost {
+        headers.insert(&wire::LOST, lost_header(lost));
     }
     if let Some(token) = note.token {
         if note.set_cookie

@@ -123,7 +123,7 @@ impl Config {
     pub(crate) fn routed(&self, event: &Routed<'_>) {
         self.stats.routed(event);
         if let Some(log) = &self.decision_log {
-            log.write(event, u32::try_from(self.clock.now().as_secs()).unwrap_or(u32::MAX));
+            log.write(event);
         }
         if let Some(observer) = &self.observer {
             observer.routed(event);
@@ -134,6 +134,13 @@ impl Config {
         self.stats.recorded(event);
         if let Some(observer) = &self.observer {
             observer.recorded(event);
+        }
+    }
+
+    pub(crate) fn lost_told(&self, lost: ryw_core::Lost) {
+        self.stats.lost_told(lost);
+        if let Some(observer) = &self.observer {
+            observer.lost_told(lost);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ryw_core::{Level, Marks, Reason, Relation};
+use ryw_core::{Level, Marks, Position, Reason, Relation};
 use tokio::time::Instant;
 
 use crate::{
@@ -63,14 +63,19 @@ pub(crate) struct Question<'a> {
     pub(crate) may_wait: bool,
     /// Whether the primary's budget has room.
     pub(crate) budget: bool,
-    /// Which of several good replicas to take: any number.
-    pub(crate) pick: usize,
+    /// Which of several good replicas to compare: any two numbers.
+    pub(crate) pick: [usize; 2],
+    /// Nodes that have failed this request already.
+    pub(crate) excluded: &'a [NodeName],
 }
 
 pub(crate) fn decide(question: &Question<'_>) -> Next {
     let Question { terms, required, view, waited, .. } = question;
     if terms.intent == Intent::Write {
-        return primary(Reason::Write, *waited);
+        return match view.and_then(|view| out_of_order(terms, &required.marks, view)) {
+            Some(reason) => Next::Refuse(reason),
+            None => primary(Reason::Write, *waited),
+        };
     }
     if terms.level == Level::Strong {
         // Whoever else is left may be a standby by now.
@@ -81,6 +86,20 @@ pub(crate) fn decide(question: &Question<'_>) -> Next {
         Some(view) => by_position(question, view),
         None => by_window(terms, required, question.budget),
     }
+}
+
+/// Why a write must not be made now: the history that it would be added to does not contain what it is to follow.
+fn out_of_order(terms: &Terms, marks: &Marks, view: &View) -> Option<Reason> {
+    if !terms.orders_writes() {
+        return None;
+    }
+    if view.lost(marks).is_some() {
+        return Some(Reason::Lost);
+    }
+    // This process has not heard of the newest failover yet, so the primary that it knows may be none.
+    let current = view.lineage.as_ref().map(|lineage| (lineage.cluster(), lineage.current()));
+    let newer = |position: &Position| current.is_some_and(|(c, e)| position.cluster() == c && position.epoch() > e);
+    marks.positions().iter().any(newer).then_some(Reason::Behind)
 }
 
 fn primary(reason: Reason, waited: Duration) -> Next {
@@ -118,7 +137,7 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
         // A database without replicas is not degraded.
         _ if view.primary.is_some() && view.nodes.len() == 1 => return primary(Reason::NoReplica, *waited),
         _ if view.replicas().next().is_none() => Reason::NoReplica,
-        level if level.follows_marks() && is_lost(view, marks) => {
+        level if level.follows_marks() && view.lost(marks).is_some() => {
             if !question.budget {
                 return Next::Refuse(Reason::Budget);
             }
@@ -143,20 +162,31 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
         },
     };
     let bound = terms.ladder.stale;
-    let stale = bound.and_then(|bound| {
-        pick(question.pick, || view.replicas().filter(|node| fresh_within(node, question.now, bound)))
-    });
-    let rungs = Rungs { reason, primary_down: view.primary.is_none(), stale: stale.map(|node| node.name.clone()) };
-    degraded(terms, rungs, question.budget, *waited)
+    let stale = bound
+        .and_then(|bound| pick(question, || view.replicas().filter(|node| fresh_within(node, question.now, bound))));
+    let primary = view.primary().filter(|primary| shows(terms, marks, view, primary));
+    let stale = stale.map(|node| node.name.clone());
+    if primary.is_none()
+        && let Some(offset) = worth_waiting_for(question, view)
+    {
+        return Next::Wait { offset };
+    }
+    degraded(terms, Rungs { reason, primary_down: primary.is_none(), stale }, question.budget, *waited)
 }
 
-/// A mark is lost when the primary's own history does not contain it and never will.
-fn is_lost(view: &View, marks: &Marks) -> bool {
-    marks.lost().is_some() || view.primary().is_some_and(|primary| view.relation(marks, primary) == Relation::Lost)
+/// Whether the primary's own snapshots show what the session has seen: a commit that waits for a synchronous standby
+/// can be visible there first. What the session has written itself was visible here before it was acknowledged.
+fn shows(terms: &Terms, marks: &Marks, view: &View, primary: &NodeView) -> bool {
+    if !terms.reads_raise_marks || !primary.synchronous {
+        return true;
+    }
+    let visible = view.lineage.as_ref().zip(primary.visible);
+    visible.is_some_and(|(lineage, visible)| marks.relation_to(lineage, visible) == Relation::Reached)
 }
 
 fn choose<'a>(question: &Question<'_>, view: &'a View) -> Option<&'a NodeView> {
-    pick(question.pick, || view.replicas().filter(|node| is_good(question, view, node)))
+    let good = |node: &&NodeView| is_good(question, view, node);
+    pick(question, || view.replicas().filter(good))
 }
 
 fn is_good(question: &Question<'_>, view: &View, node: &NodeView) -> bool {
@@ -170,13 +200,18 @@ fn fresh_within(node: &NodeView, now: Instant, bound: Duration) -> bool {
         && node.fresh_as_of.is_some_and(|since| now.saturating_duration_since(since) <= bound)
 }
 
-/// The `number`-th of the candidates, counted around, without collecting them.
-fn pick<'a, I>(number: usize, candidates: impl Fn() -> I) -> Option<&'a NodeView>
+/// The power of two choices (Mitzenmacher, 2001): of two candidates taken at random, the one that has less to do. Two
+/// are enough to keep loads even, and nobody herds to the one that looked idle when it was last read.
+fn pick<'a, I>(question: &Question<'_>, candidates: impl Fn() -> I) -> Option<&'a NodeView>
 where
     I: Iterator<Item = &'a NodeView>,
 {
-    let count = candidates().count();
-    if count == 0 { None } else { candidates().nth(number % count) }
+    let able = || candidates().filter(|node| !question.excluded.contains(&node.name));
+    let count = able().count();
+    let choice = |number: usize| able().nth(number.checked_rem(count)?);
+    let [first, second] = question.pick.map(choice);
+    let (first, second) = (first?, second?);
+    Some(if second.strain(question.now) < first.strain(question.now) { second } else { first })
 }
 
 fn on_replica(question: &Question<'_>, view: &View, node: &NodeView) -> Decision {
@@ -250,7 +285,10 @@ mod tests {
     use ryw_core::{ClusterId, Epoch, Lineage, Lost, Mark, Position};
 
     use super::*;
-    use crate::policy::Ladder;
+    use crate::{
+        policy::Ladder,
+        topology::{Incarnation, Load},
+    };
 
     const CLUSTER: ClusterId = ClusterId::new(1);
     const EPOCH: Epoch = Epoch::new(1);
@@ -265,8 +303,13 @@ mod tests {
             name: name.into(),
             state,
             applied: Some(at(offset)),
+            visible: Some(at(offset)),
+            incarnation: Incarnation::default(),
+            synchronous: false,
             read_at: Some(now),
             fresh_as_of: Some(now - Duration::from_millis(age)),
+            back_since: None,
+            load: Load::default(),
         };
         let primary = node("p".into(), NodeState::Primary, 100, 0);
         let replicas = (1..).zip(replicas).map(|(n, (at, age))| node(format!("r{n}"), NodeState::Replica, *at, *age));
@@ -326,13 +369,14 @@ mod tests {
         }
         let question = Question {
             terms: &terms(case.intent, case.level, case.ladder),
-            required: &Required { marks: case.marks.clone(), store_failed: case.store_failed },
+            required: &Required { marks: case.marks.clone(), store_failed: case.store_failed, renewed: false },
             view: case.positions.then_some(&view),
             now,
             waited: Duration::from_millis(case.waited),
             may_wait: case.may_wait,
             budget: case.budget,
-            pick: 0,
+            pick: [0, 0],
+            excluded: &[],
         };
         let found = match decide(&question) {
             Next::Wait { offset } => format!("wait {offset}"),
@@ -460,7 +504,7 @@ mod tests {
         let now = Instant::now() + Duration::from_secs(60);
         let view = view(&[(50, 0), (10, 0), (60, 0)], now);
         let terms = terms(Intent::Read, ReadYourWrites, Ladder::new());
-        let required = Required { marks: Marks::at(at(50)), store_failed: false };
+        let required = Required { marks: Marks::at(at(50)), ..Required::default() };
         let names = (0..4).map(|pick| {
             let question = Question {
                 terms: &terms,
@@ -470,7 +514,8 @@ mod tests {
                 waited: Duration::ZERO,
                 may_wait: false,
                 budget: true,
-                pick,
+                pick: [pick, 0],
+                excluded: &[],
             };
             match decide(&question) {
                 Next::Serve(Decision { route: Route::Replica { node: Some(node) }, .. }) => node.to_string(),

@@ -12,6 +12,7 @@ use std::{
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
+use ryw_core::Reason;
 use tower_service::Service;
 
 use crate::{
@@ -118,29 +119,36 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
         Lookup::Unsettled(required, unsettled) => {
             let config = Arc::clone(config);
             return Start::Wait(Box::pin(async move {
-                let required = lookup::settle(&config, required, &unsettled).await;
+                let required = lookup::settle(&config, &identity, required, &unsettled).await;
                 prepare(config, identity, required).await
             }));
         }
     };
     let may_wait = !identity.terms.ladder.wait.is_zero();
-    match attempt(config, &identity.terms, &required, Duration::ZERO, may_wait) {
+    match attempt(config, &identity.terms, &required, Duration::ZERO, may_wait, &[]) {
         Attempt::Routed(routing) => Start::Routed(Scope::new(Arc::clone(config), identity, routing)),
-        Attempt::Refused(reason) => Start::Refused(refuse(config, reason)),
+        Attempt::Refused(reason) => Start::Refused(refuse(config, &required, reason)),
         Attempt::Wait { .. } => Start::Wait(Box::pin(prepare(Arc::clone(config), identity, required))),
     }
 }
 
 async fn prepare(config: Arc<Config>, identity: Identity, required: Required) -> Prepared {
-    match route(&config, identity.terms, required).await {
+    match route(&config, &identity, &required).await {
         Ok(routing) => Ok(Scope::new(config, identity, routing)),
-        Err(reason) => Err(refuse(&config, reason)),
+        Err(reason) => Err(refuse(&config, &required, reason)),
     }
 }
 
-fn refuse(config: &Config, reason: ryw_core::Reason) -> Refusal {
+fn refuse(config: &Config, required: &Required, reason: Reason) -> Refusal {
     config.stats.refused();
-    Refusal::behind(reason)
+    let lost = config.topology.as_ref().and_then(|topology| topology.view().lost(&required.marks));
+    match lost.filter(|_| reason == Reason::Lost) {
+        Some(lost) => {
+            config.lost_told(lost);
+            Refusal::Lost(lost)
+        }
+        None => Refusal::behind(reason),
+    }
 }
 
 impl<S, B> ResponseFuture<S, B>
@@ -243,14 +251,19 @@ fn after<R>(context: &RywContext, response: &Response<R>) -> Result<Option<Saved
     let ended = context.end();
     let effect = match outcome(terms.intent, ended.told, response) {
         Outcome::Unknown => Effect::Unknown,
-        Outcome::Committed => Effect::Write { known: ended.written, shown: terms.reads_raise_marks },
+        Outcome::Committed => {
+            Effect::Write { known: ended.written, shown: terms.reads_raise_marks, served: ended.served }
+        }
         // "Not found" and "not modified" show what is there as well.
         Outcome::NotWritten if terms.reads_raise_marks && !response.status().is_server_error() => {
-            Effect::Read { from: ended.served }
+            Effect::Read { served: ended.served }
         }
         Outcome::NotWritten => return Ok(context.replace_dead_cookie()),
     };
     let keys = context.keys_to_mark();
+    if matches!(effect, Effect::Unknown) {
+        context.hold_unfinished(keys.clone());
+    }
     match record_now(context.config(), &keys, effect) {
         Ok(saved) => {
             context.config().recorded(saved.event);

@@ -44,13 +44,15 @@ pub(crate) struct Identity {
     pub(crate) terms: Terms,
     /// What the request's tokens say must be visible.
     pub(crate) carried: Carried,
+    /// The client says that it knows what was lost.
+    pub(crate) acknowledges: bool,
 }
 
 impl Identity {
     /// A client that has told nothing about itself.
     pub(crate) fn nobody(tenant: Tenant, terms: Terms) -> Self {
         let (session, keys, carried) = (None, Keys::new(), Carried::default());
-        Self { tenant, session, keys, has_session: false, by_cookie: false, terms, carried }
+        Self { tenant, session, keys, has_session: false, by_cookie: false, terms, carried, acknowledges: false }
     }
 
     /// A read of which nothing has to be remembered, looked up or told.
@@ -83,7 +85,8 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identit
             keys.extend(config.keys.iter().map(|key| key.subject(&tenant, &subject)));
         }
     }
-    Ok(Identity { tenant, session, keys, has_session, by_cookie, terms, carried })
+    let acknowledges = head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
+    Ok(Identity { tenant, session, keys, has_session, by_cookie, terms, carried, acknowledges })
 }
 
 fn asked_level(head: RequestHead<'_>) -> Result<Option<Level>, Refusal> {

@@ -35,6 +35,7 @@ mod service;
 mod layer;
 mod env;
 mod router;
+mod replay;
 
 pub use config::CookiePolicy;
 #[cfg(feature = "axum")]
@@ -48,6 +49,8 @@ pub use memory::{LocalStore, LocalStoreBuilder};
 pub use observe::{Observe, Recorded, Routed, Stats, StatsSnapshot};
 pub use policy::{Classify, Intent, Ladder, RequestHead, RouteRule, SafeMethods};
 pub use problem::AnswerBody;
+pub use record::Run;
+pub use replay::{Replay, ReplayFuture, ReplayLayer};
 pub use router::RywRouter;
 pub use service::RywService;
 pub use topology::{NodeName, Topology};

@@ -4,7 +4,7 @@
 //! positions, that is answered by sampling the primary once, after the loss was noticed: whatever was forgotten lies
 //! at or before the sample. A floor from before a failover is renewed in the same way.
 
-use ryw_core::{Loaded, Mark, Marks, StoreError, StoreErrorKind, StoreFuture, Unsettled};
+use ryw_core::{Loaded, Marks, Position, StoreError, StoreErrorKind, StoreFuture, Unsettled, Update};
 use tokio::time::timeout;
 
 use crate::{config::Config, identify::Identity, policy::Intent};
@@ -15,6 +15,8 @@ pub(crate) struct Required {
     pub(crate) marks: Marks,
     /// The store did not answer, so part of the marks is unknown for that reason.
     pub(crate) store_failed: bool,
+    /// What the client carries is out of date: it gets a new token.
+    pub(crate) renewed: bool,
 }
 
 /// How far a lookup has come.
@@ -26,12 +28,15 @@ pub(crate) enum Lookup {
     Unsettled(Required, Vec<Unsettled>),
 }
 
-/// The store's answer, ready or not. A write goes to the primary whatever the marks are, so it does not ask.
+/// The store's answer, ready or not. A write goes to the primary whatever the marks are, so another store than the
+/// layer's own is asked only when the write's order or an acknowledgement depends on them.
 pub(crate) fn load(config: &Config, identity: &Identity) -> StoreFuture<Loaded> {
-    if identity.keys.is_empty() || identity.terms.intent == Intent::Write {
+    let Identity { keys, terms, acknowledges, .. } = identity;
+    let tells_losses = config.topology.is_some() && (config.local_store.is_some() || terms.orders_writes());
+    if keys.is_empty() || terms.intent == Intent::Write && !tells_losses && !acknowledges {
         StoreFuture::ready(Loaded::default())
     } else {
-        config.store.load(&identity.keys)
+        config.store.load(keys)
     }
 }
 
@@ -56,15 +61,26 @@ pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Load
     } else {
         marks.join(&floor);
     }
-    let required = Required { marks, store_failed };
-    let terms = identity.terms;
-    // A write on its way goes to the primary anyhow, and a sample taken now could miss it.
-    let settle = required.marks.is_unknown() && !required.marks.is_pending() && config.topology.is_some();
-    if settle && terms.intent == Intent::Read && terms.level.follows_marks() {
+    let required = Required { marks, store_failed, renewed: false };
+    if needs_sample(config, identity, &required.marks) {
         Lookup::Unsettled(required, unsettled.into_vec())
     } else {
         Lookup::Done(required)
     }
+}
+
+/// Whether the primary's position, sampled now, would tell what is required.
+fn needs_sample(config: &Config, identity: &Identity, marks: &Marks) -> bool {
+    let Some(topology) = &config.topology else { return false };
+    let view = topology.view();
+    if identity.acknowledges && view.lost(marks).is_some() {
+        return true;
+    }
+    let terms = identity.terms;
+    let open = view.lineage.as_ref().is_some_and(|lineage| marks.is_open_in(lineage.current()));
+    // A write on its way goes to the primary anyhow, and a sample taken now could miss it.
+    let unknown = (marks.is_unknown() || open) && !marks.is_pending();
+    unknown && terms.intent == Intent::Read && terms.level.follows_marks()
 }
 
 /// A floor from before a failover may lie beyond the fork: nobody who is held to it has written that.
@@ -85,11 +101,16 @@ pub(crate) async fn find_out(config: &Config, identity: &Identity, store: StoreF
     };
     match required(config, identity, loaded) {
         Lookup::Done(required) => required,
-        Lookup::Unsettled(required, unsettled) => settle(config, required, &unsettled).await,
+        Lookup::Unsettled(required, unsettled) => settle(config, identity, required, &unsettled).await,
     }
 }
 
-pub(crate) async fn settle(config: &Config, required: Required, unsettled: &[Unsettled]) -> Required {
+pub(crate) async fn settle(
+    config: &Config,
+    identity: &Identity,
+    required: Required,
+    unsettled: &[Unsettled],
+) -> Required {
     let Some(topology) = &config.topology else { return required };
     let Ok(Some(sampled)) = timeout(config.sample_deadline, topology.sample_primary()).await else {
         return required;
@@ -101,7 +122,27 @@ pub(crate) async fn settle(config: &Config, required: Required, unsettled: &[Uns
             tracing::warn!(%error, "a settled mark was not stored");
         }
     }
-    let mut marks = required.marks.without_unknown();
-    marks.add(Mark::At(sampled));
-    Required { marks, ..required }
+    let mut required = required;
+    if identity.acknowledges {
+        let told = topology.view().dead(&required.marks);
+        forget_lost(config, identity, &told, sampled).await;
+        required.renewed = !told.is_none();
+        required.marks = required.marks.without(&told);
+    }
+    required.renewed |= required.marks.is_open_in(sampled.epoch());
+    required.marks = required.marks.settled_by(sampled);
+    required
+}
+
+/// The client knows what it has lost, and goes on from what the primary has now.
+async fn forget_lost(config: &Config, identity: &Identity, told: &Marks, from: Position) {
+    let forgotten = async {
+        config.store.acknowledge(&identity.keys, told).await?;
+        let update = Update { marks: Marks::at(from), hold: None };
+        config.store.join(&identity.keys, &update).await
+    };
+    let forgotten = timeout(config.store_deadline, forgotten).await;
+    if !matches!(forgotten, Ok(Ok(()))) {
+        tracing::warn!("an acknowledged loss was not taken out of the mark store: it will be told again");
+    }
 }

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use ryw_core::{Level, Reason, TokenError};
+use ryw_core::{Level, Lost, Reason, TokenError};
+use tokio::time::Instant;
 
 /// Watches what the layer does. Every method has an empty default; called on the request's task, so be quick.
 pub trait Observe: fmt::Debug + Send + Sync + 'static {
@@ -23,6 +24,12 @@ pub trait Observe: fmt::Debug + Send + Sync + 'static {
     /// A token was not believed.
     fn token_refused(&self, error: TokenError) {
         let _ = error;
+    }
+
+    /// A session was told that something it has written or seen did not survive a failover. It is told with each
+    /// answer until it acknowledges.
+    fn lost_told(&self, lost: Lost) {
+        let _ = lost;
     }
 }
 
@@ -67,6 +74,8 @@ pub struct Stats {
     recorded: [AtomicU64; 5],
     tokens_refused: AtomicU64,
     refused: AtomicU64,
+    lost_told: AtomicU64,
+    lost_log: LineLimit,
 }
 
 /// A copy of the [`Stats`] at one moment.
@@ -85,6 +94,8 @@ pub struct StatsSnapshot {
     pub tokens_refused: u64,
     /// Requests that were refused by the layer.
     pub refused: u64,
+    /// Answers which said that something their session had written or seen did not survive a failover.
+    pub lost_told: u64,
 }
 
 impl Stats {
@@ -94,6 +105,8 @@ impl Stats {
             recorded: Default::default(),
             tokens_refused: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            lost_told: AtomicU64::new(0),
+            lost_log: LineLimit::default(),
         }
     }
 
@@ -121,6 +134,7 @@ impl Stats {
             degraded_marks: recorded(Recorded::WithoutPosition) + recorded(Recorded::NotStored),
             tokens_refused: self.tokens_refused.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            lost_told: self.lost_told.load(Relaxed),
         }
     }
 }
@@ -141,20 +155,22 @@ impl Observe for Stats {
         self.tokens_refused.fetch_add(1, Relaxed);
         tracing::debug!(%error, "token refused");
     }
+
+    fn lost_told(&self, Lost { epoch, was }: Lost) {
+        self.lost_told.fetch_add(1, Relaxed);
+        if self.lost_log.may_write() {
+            tracing::warn!(epoch = epoch.get(), was = was.get(), "a session is told that acknowledged work is lost");
+        }
+    }
 }
 
-/// Logs each decision, at most [`MAX_LINES`](DecisionLog::MAX_LINES) a second.
+/// Logs each decision.
 #[derive(Debug, Default)]
-pub(crate) struct DecisionLog {
-    /// The second in the upper half, the lines of that second in the lower.
-    written: AtomicU64,
-}
+pub(crate) struct DecisionLog(LineLimit);
 
 impl DecisionLog {
-    const MAX_LINES: u32 = 100;
-
-    pub(crate) fn write(&self, event: &Routed<'_>, second: u32) {
-        if !self.may_write(second) {
+    pub(crate) fn write(&self, event: &Routed<'_>) {
+        if !self.0.may_write() {
             return;
         }
         tracing::info!(
@@ -167,8 +183,30 @@ impl DecisionLog {
             "request routed"
         );
     }
+}
 
-    fn may_write(&self, second: u32) -> bool {
+/// At most [`MAX_LINES`](LineLimit::MAX_LINES) log lines of a kind per second.
+#[derive(Debug)]
+struct LineLimit {
+    started: Instant,
+    /// The second in the upper half, the lines of that second in the lower.
+    written: AtomicU64,
+}
+
+impl Default for LineLimit {
+    fn default() -> Self {
+        Self { started: Instant::now(), written: AtomicU64::new(0) }
+    }
+}
+
+impl LineLimit {
+    const MAX_LINES: u32 = 100;
+
+    fn may_write(&self) -> bool {
+        self.may_write_at(u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX))
+    }
+
+    fn may_write_at(&self, second: u32) -> bool {
         let second = u64::from(second) << 32;
         let count = |written: u64| {
             if written & !u64::from(u32::MAX) != second {
@@ -185,9 +223,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_decision_log_is_limited_per_second() {
-        let log = DecisionLog::default();
-        let written = |second| (0..1000).filter(|_| log.may_write(second)).count();
+    fn log_lines_are_limited_per_second() {
+        let log = LineLimit::default();
+        let written = |second| (0..1000).filter(|_| log.may_write_at(second)).count();
         assert_eq!([written(1), written(1), written(2)], [100, 0, 100]);
     }
 

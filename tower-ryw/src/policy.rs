@@ -199,6 +199,13 @@ pub(crate) struct Terms {
     pub(crate) ladder: Ladder,
 }
 
+impl Terms {
+    /// Whether a write must come after what the session has written and seen before.
+    pub(crate) fn orders_writes(&self) -> bool {
+        self.level >= Level::Session
+    }
+}
+
 impl Policy {
     /// A client may ask for more than the minimum, up to the maximum, and never for less.
     pub(crate) fn terms(&self, head: RequestHead<'_>, asked: Option<Level>) -> Terms {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use ryw_core::{Reason, wire};
+use ryw_core::{Lost, Reason, wire};
 
 /// A response body that can be made from bytes, so that a refusal can say what is wrong.
 ///
@@ -56,6 +56,8 @@ pub(crate) enum Refusal {
     BadRequest { detail: String },
     /// Nothing that may serve this request is fresh enough or reachable.
     Behind { reason: Reason, retry_after: Duration },
+    /// The write would follow something that did not survive a failover, and its client does not know that yet.
+    Lost(Lost),
 }
 
 /// How refusals are written down for the client that asked.
@@ -66,6 +68,7 @@ pub(crate) enum Protocol {
 }
 
 const GRPC_INVALID_ARGUMENT: u16 = 3;
+const GRPC_FAILED_PRECONDITION: u16 = 9;
 const GRPC_UNAVAILABLE: u16 = 14;
 
 impl Protocol {
@@ -90,6 +93,7 @@ impl Refusal {
             Self::Behind { reason, .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Not fresh enough yet", explain(*reason), GRPC_UNAVAILABLE)
             }
+            Self::Lost(_) => (StatusCode::CONFLICT, "Earlier work is lost", LOST, GRPC_FAILED_PRECONDITION),
         };
         let mut response = match protocol {
             Protocol::Http => {
@@ -119,8 +123,19 @@ impl Refusal {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());
             response.headers_mut().insert(&wire::CONSISTENCY_ENFORCED, HeaderValue::from_static("false"));
         }
+        if let Self::Lost(lost) = self {
+            response.headers_mut().insert(&wire::LOST, lost_header(*lost));
+        }
         response
     }
+}
+
+const LOST: &str = "something that this session has written or seen did not survive a failover; read what is there now, \
+                    then repeat the request with the header Ryw-Lost: ack";
+
+/// `Ryw-Lost`: a structured field (RFC 9651), true with parameters.
+pub(crate) fn lost_header(Lost { epoch, was }: Lost) -> HeaderValue {
+    HeaderValue::try_from(format!("?1;epoch={epoch};was={was}")).unwrap_or_else(|_| HeaderValue::from_static("?1"))
 }
 
 const fn explain(reason: Reason) -> &'static str {

@@ -1,15 +1,20 @@
 //! Stage 6: make what the request did visible to the session's next request, before the response leaves.
 
-use std::sync::Arc;
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
-use ryw_core::{Mark, Marks, Position, StoreError, StoreErrorKind, SubjectKey, Update};
+use ryw_core::{ClusterId, Epoch, Mark, Marks, Position, StoreError, StoreErrorKind, SubjectKey, Update};
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     config::Config,
     decide::Route,
     observe::Recorded,
-    topology::{Sample, Topology},
+    topology::{Incarnation, NodeName, Topology},
 };
 
 /// What there is to record.
@@ -21,11 +26,41 @@ pub(crate) enum Effect {
         known: Marks,
         /// The request may have shown more than `known` contains, and that counts too.
         shown: bool,
+        /// Who served the request.
+        served: Served,
     },
-    /// The request read from these nodes, and must not see less later.
-    Read { from: Vec<Route> },
+    /// The request read, and must not see less later.
+    Read { served: Served },
     /// Nobody knows whether it wrote.
     Unknown,
+}
+
+/// Who served a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    /// The cluster and epoch that was current when the request was routed.
+    pub(crate) since: Option<(ClusterId, Epoch)>,
+    pub(crate) by: Vec<(Route, Option<Run>)>,
+}
+
+/// One run of a node's server, as the data layer has met it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    node: NodeName,
+    incarnation: Incarnation,
+    position: Position,
+}
+
+impl Run {
+    /// That run of that node's server, which had reached `position` when it began to serve.
+    #[must_use]
+    pub const fn new(node: NodeName, incarnation: Incarnation, position: Position) -> Self {
+        Self { node, incarnation, position }
+    }
+
+    const fn place(&self) -> (ClusterId, Epoch) {
+        (self.position.cluster(), self.position.epoch())
+    }
 }
 
 /// What has been recorded; the marks go into the response's token.
@@ -78,43 +113,84 @@ fn without_position(config: &Config, effect: &Effect) -> Finding {
 }
 
 async fn with_position(config: &Config, topology: &Topology, effect: Effect) -> Finding {
-    let (mut marks, samples, event) = match effect {
+    let (mut marks, served, event) = match effect {
         Effect::Unknown => return (unknown(config), Recorded::UnknownOutcome, false),
-        Effect::Write { known, shown: false } if !known.is_none() => {
+        Effect::Write { known, shown: false, .. } if !known.is_none() => {
             return (Update { marks: known, hold: None }, Recorded::Written, false);
         }
-        Effect::Write { known, .. } => (known, vec![topology.sample_primary()], Recorded::Written),
-        Effect::Read { from } => (Marks::none(), samples_of(topology, &from), Recorded::Read),
+        Effect::Write { known, served, .. } => (known, served, Recorded::Written),
+        Effect::Read { served } => (Marks::none(), served, Recorded::Read),
     };
-    match timeout(config.sample_deadline, all(samples)).await {
-        Ok(Some(positions)) => {
+    let found = timeout(config.sample_deadline, positions(topology, &served, event)).await.unwrap_or_default();
+    match found {
+        Some(positions) => {
+            let open = positions.iter().any(|position| position.is_end());
             positions.into_iter().for_each(|position| marks.add(Mark::At(position)));
-            (Update { marks, hold: None }, event, event == Recorded::Written)
+            // A hold, so that nobody takes a sample from before for what is open now.
+            let hold = open.then_some(config.window);
+            let event = if open { Recorded::WithoutPosition } else { event };
+            (Update { marks, hold }, event, event == Recorded::Written)
         }
-        Ok(None) | Err(_) => {
+        None => {
             let Update { marks: unknown, hold } = unknown(config);
             marks.join(&unknown);
+            // It is acknowledged all the same, so a failover that takes it has to be told.
+            let places = served.by.iter().filter_map(|(_, run)| Some(run.as_ref()?.place()));
+            places.chain(served.since).for_each(|place| marks.add(Mark::At(end(place))));
             (Update { marks, hold }, Recorded::WithoutPosition, false)
         }
     }
 }
 
-/// What these nodes have shown by now. Where it is not known which replica it was, or the primary was among them, what
-/// the primary has is certainly not less.
-fn samples_of(topology: &Topology, nodes: &[Route]) -> Vec<Sample> {
-    let named = nodes.iter().map(|route| match route {
-        Route::Replica { node: Some(node) } => Some(topology.sample_node(node)),
-        Route::Replica { node: None } | Route::Primary => None,
-    });
-    named.collect::<Option<Vec<_>>>().unwrap_or_else(|| vec![topology.sample_primary()])
-}
-
-async fn all(samples: Vec<Sample>) -> Option<Vec<Position>> {
-    let mut positions = Vec::with_capacity(samples.len());
-    for sample in samples {
-        positions.push(sample.await?);
+/// What those who served have committed or shown by now. `None` when it can't be found out.
+///
+/// A write's position is that of the very run of the very server that committed it: another primary's, sampled after
+/// a failover, would claim that the write is there.
+async fn positions(topology: &Topology, served: &Served, event: Recorded) -> Option<Vec<Position>> {
+    let mut commits = Vec::new();
+    let mut reads = Vec::new();
+    let mut by_anybody = false;
+    for (route, run) in &served.by {
+        match (route, run) {
+            (Route::Primary, Some(run)) => {
+                commits.push((run.place(), topology.sample_commit(&run.node, run.incarnation)))
+            }
+            (Route::Replica { .. }, Some(run)) if event == Recorded::Read => {
+                reads.push(topology.sample_run(&run.node, run.incarnation));
+            }
+            (Route::Replica { node: Some(node) }, None) if event == Recorded::Read => {
+                reads.push(topology.sample_node(node));
+            }
+            // Where it is not known who it was, what the primary has is certainly not less.
+            _ => by_anybody = true,
+        }
+    }
+    let mut primary = by_anybody.then(|| topology.sample_primary());
+    let mut positions = Vec::new();
+    for (place, commit) in commits {
+        match commit.await {
+            Some(position) => positions.push(position),
+            None => positions.push(end(place)),
+        }
+    }
+    for read in reads {
+        match read.await {
+            Some(position) => positions.push(position),
+            None => primary = Some(primary.unwrap_or_else(|| topology.sample_primary())),
+        }
+    }
+    if let Some(primary) = primary {
+        let position = primary.await?;
+        positions.push(position);
+        // Another epoch than the one that the request began in: it may have been served by the one that has ended.
+        positions.extend(served.since.filter(|(_, epoch)| *epoch != position.epoch()).map(end));
     }
     Some(positions)
+}
+
+/// Somewhere in this epoch: reached when a sample of the same epoch stands for it, lost when the epoch has ended.
+const fn end((cluster, epoch): (ClusterId, Epoch)) -> Position {
+    Position::end_of(cluster, epoch)
 }
 
 /// What is recorded when nobody knows whether, or where, something was written: the primary for a while, and after
@@ -145,6 +221,37 @@ pub(crate) fn record_unknown(config: &Config, keys: &[SubjectKey]) -> Saved {
     };
     saved(stored, update, Recorded::UnknownOutcome, false)
 }
+
+/// The longest that something is waited for which may still commit.
+const MAX_UNFINISHED: Duration = Duration::from_secs(60 * 60);
+
+/// Goes on holding the subjects of an unknown outcome until all of `ended` have ended. The task ends with them, with
+/// the layer, or after an hour.
+pub(crate) fn hold_until(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec<Ended>) {
+    let Ok(runtime) = Handle::try_current() else { return };
+    if ended.is_empty() || keys.is_empty() {
+        return;
+    }
+    let layer = Arc::downgrade(config);
+    let half_a_window = config.window / 2;
+    drop(runtime.spawn(async move {
+        let all = async {
+            for one in ended {
+                one.await;
+            }
+        };
+        let mut all = pin!(timeout(MAX_UNFINISHED, all));
+        while timeout(half_a_window, &mut all).await.is_err() {
+            let Some(config) = layer.upgrade() else { return };
+            let renewed = timeout(config.store_deadline, config.store.join(&keys, &unknown(&config))).await;
+            if !matches!(renewed, Ok(Ok(()))) {
+                tracing::warn!("the mark of an unfinished write was not renewed");
+            }
+        }
+    }));
+}
+
+type Ended = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 fn saved(stored: Result<(), StoreError>, update: Update, event: Recorded, settles: bool) -> Saved {
     let mut marks = update.marks;

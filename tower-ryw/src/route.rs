@@ -8,9 +8,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     config::{Config, Permit},
     decide::{Decision, Next, Question, decide},
+    identify::Identity,
     lookup::Required,
     policy::Terms,
-    topology::Topology,
+    topology::{NodeName, Topology, Who},
 };
 
 /// Replicas are not regular: a wait is worth a try when the estimate is this many times as long as the patience.
@@ -39,6 +40,7 @@ pub(crate) fn attempt(
     required: &Required,
     waited: Duration,
     may_wait: bool,
+    excluded: &[NodeName],
 ) -> Attempt {
     let view = config.topology.as_ref().map(|topology| topology.view());
     let mut question = Question {
@@ -49,7 +51,8 @@ pub(crate) fn attempt(
         waited,
         may_wait,
         budget: true,
-        pick: fastrand::usize(..),
+        pick: [fastrand::usize(..), fastrand::usize(..)],
+        excluded,
     };
     let mut next = decide(&question);
     let mut permit = None;
@@ -68,13 +71,16 @@ pub(crate) fn attempt(
 }
 
 /// Decides, and waits for a replica for as long as the ladder allows. The wait holds no connection.
-pub(crate) async fn route(config: &Config, terms: Terms, required: Required) -> Result<Routing, Reason> {
+pub(crate) async fn route(config: &Config, identity: &Identity, required: &Required) -> Result<Routing, Reason> {
+    let terms = identity.terms;
+    let session = identity.keys.first().copied().filter(|_| identity.has_session);
+    let who = Who { tenant: identity.tenant.clone(), session };
     let started = Instant::now();
     let deadline = started + terms.ladder.wait;
     let mut may_wait = terms.ladder.wait > Duration::ZERO;
     let mut waited = Duration::ZERO;
     loop {
-        let offset = match attempt(config, &terms, &required, waited, may_wait) {
+        let offset = match attempt(config, &terms, required, waited, may_wait, &[]) {
             Attempt::Routed(routing) => return Ok(routing),
             Attempt::Refused(reason) => return Err(reason),
             Attempt::Wait { offset } => offset,
@@ -86,12 +92,12 @@ pub(crate) async fn route(config: &Config, terms: Terms, required: Required) -> 
             continue;
         }
         // In line first, then a second look: a report in between is not missed.
-        let waiter = config.topology.as_ref().and_then(|topology| topology.wait_for(offset));
+        let waiter = config.topology.as_ref().and_then(|topology| topology.wait_for(offset, who.clone()));
         let Some(mut waiter) = waiter else {
             may_wait = false;
             continue;
         };
-        match attempt(config, &terms, &required, waited, may_wait) {
+        match attempt(config, &terms, required, waited, may_wait, &[]) {
             Attempt::Routed(routing) => return Ok(routing),
             Attempt::Refused(reason) => return Err(reason),
             Attempt::Wait { .. } => may_wait = timeout_at(deadline, waiter.woken()).await.is_ok(),

@@ -64,12 +64,12 @@ impl<S> RywRouter<S> {
         });
         match chosen {
             Some((name, service)) => {
-                context.served_by(Route::Replica { node: Some(name.clone()) }, context.reason());
+                context.served_by(Route::Replica { node: Some(name.clone()) }, context.reason(), None);
                 service
             }
             // The named replica is not known here, or there is none at all: only the primary is fresh for certain.
             None => {
-                context.served_by(Route::Primary, Reason::NoReplica);
+                context.served_by(Route::Primary, Reason::NoReplica, None);
                 &self.primary
             }
         }

@@ -5,10 +5,13 @@
 mod extract;
 mod scope;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use ryw_core::{Level, Lost, Marks, Position, Reason, SessionId, Subject, SubjectKey, Tenant, Token};
+use ryw_core::{
+    ClusterId, Epoch, Level, Lineage, Lost, Marks, Position, Reason, Relation, SessionId, Subject, SubjectKey, Tenant,
+    Token,
+};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -19,8 +22,9 @@ use crate::{
     lookup::Required,
     observe::{Recorded, Routed},
     outcome::Told,
-    policy::Intent,
-    record::{Saved, record_unknown},
+    policy::{Intent, Terms},
+    record::{self, Run, Saved, Served, record_unknown},
+    route::{Attempt, Routing, attempt},
     topology::NodeName,
 };
 
@@ -52,6 +56,8 @@ struct Inner {
     identity: Identity,
     required: Required,
     decision: Decision,
+    /// The cluster and epoch that was current when the request was routed.
+    since: Option<(ClusterId, Epoch)>,
     progress: Mutex<Progress>,
 }
 
@@ -66,7 +72,13 @@ struct Progress {
     /// The session that was born with this request.
     born: Option<(SessionId, SubjectKey)>,
     /// Who has really served it, in the order of their first use; empty where nobody has said.
-    served: Vec<(Route, Reason)>,
+    served: Vec<(Route, Reason, Option<Run>)>,
+    /// What may still commit when the request is cut short.
+    unfinished: Vec<Unfinished>,
+    /// What went wrong on a replica and would not go wrong elsewhere.
+    trouble: Option<Trouble>,
+    /// Where the request goes when it is made again.
+    redirected: Option<(Route, Reason)>,
     /// The response has left, or never will.
     closed: bool,
 }
@@ -86,7 +98,19 @@ pub(crate) struct Ended {
     /// Where its writes are, as far as the handler has said.
     pub(crate) written: Marks,
     /// Who has served it.
-    pub(crate) served: Vec<Route>,
+    pub(crate) served: Served,
+}
+
+/// Waits until something that a request has started can't commit any more.
+type Unfinished = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// Why a request that a replica has failed would succeed elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// It writes, although it is classified as a read.
+    Writes,
+    /// This replica could not finish the read.
+    Node(NodeName),
 }
 
 /// A subject could not be added: a request may mark at most 64 of them.
@@ -105,13 +129,18 @@ impl RywContext {
     /// Where the request is to be served.
     #[must_use]
     pub fn route(&self) -> Route {
-        self.0.decision.route.clone()
+        self.directed().0
     }
 
     /// Why.
     #[must_use]
     pub fn reason(&self) -> Reason {
-        self.0.decision.reason
+        self.directed().1
+    }
+
+    fn directed(&self) -> (Route, Reason) {
+        let Decision { route, reason, .. } = &self.0.decision;
+        self.0.progress.lock().redirected.clone().unwrap_or_else(|| (route.clone(), *reason))
     }
 
     /// At which level.
@@ -130,6 +159,13 @@ impl RywContext {
     #[must_use]
     pub fn marks(&self) -> &Marks {
         &self.0.required.marks
+    }
+
+    /// What this session has written or seen and what did not survive a failover. The response tells the client, with
+    /// `Ryw-Lost`, until it acknowledges.
+    #[must_use]
+    pub fn lost(&self) -> Option<Lost> {
+        self.lost_of(&self.0.required.marks)
     }
 
     /// The session's name, where the client told it.
@@ -207,11 +243,87 @@ impl RywContext {
 
     /// Tells who has really served the request, or a part of it. For data layers: the response then says so, and what
     /// every one of them has shown counts for the session's later reads. The primary goes before replicas.
-    pub fn served_by(&self, route: Route, reason: Reason) {
+    ///
+    /// `run`: which run of the node's server it was, where that is known. The position of a write is then that run's
+    /// and no other's.
+    pub fn served_by(&self, route: Route, reason: Reason, run: Option<Run>) {
         let served = &mut self.0.progress.lock().served;
-        if served.iter().all(|(known, _)| *known != route) {
-            served.push((route, reason));
+        if served.iter().all(|(known, _, other)| (known, other) != (&route, &run)) {
+            served.push((route, reason, run));
         }
+    }
+
+    /// Whether a node that has applied everything up to `position` may serve this read. For data layers that have
+    /// asked the very connection that they are going to use.
+    #[must_use]
+    pub fn admits(&self, position: Position) -> bool {
+        let Inner { config, identity, required, decision, .. } = &*self.0;
+        // Less than what the level demands was allowed, and the response says so.
+        if !decision.achieved {
+            return true;
+        }
+        let Some(topology) = &config.topology else { return true };
+        let view = topology.view();
+        let Terms { level, bound, .. } = identity.terms;
+        let reached = |lineage: &Lineage| required.marks.relation_to(lineage, position) == Relation::Reached;
+        let follows = !level.follows_marks() || view.lineage.as_ref().is_some_and(reached);
+        let in_time = |bound| topology.fresh_as_of(position).is_some_and(|since| since.elapsed() <= bound);
+        follows && view.lineage.as_ref().is_some_and(|lineage| !lineage.has_lost(position)) && bound.is_none_or(in_time)
+    }
+
+    /// Where else this read may be served, at once, when these nodes can't. For data layers.
+    #[must_use]
+    pub fn without(&self, excluded: &[NodeName]) -> (Route, Reason) {
+        let Inner { config, identity, required, decision, .. } = &*self.0;
+        match attempt(config, &identity.terms, required, decision.waited, false, excluded) {
+            Attempt::Routed(Routing { decision, .. }) => (decision.route, decision.reason),
+            _ => (Route::Primary, Reason::NoReplica),
+        }
+    }
+
+    /// Something that the request has started may commit after it was cut short: `ended` completes when it can't any
+    /// more. For data layers. It is called only when nobody knows what became of the request's writes; until then, and
+    /// for at least the [window](crate::RywLayerBuilder::window), its session is served by the primary.
+    pub fn unfinished_until<F>(&self, ended: impl FnOnce() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.progress.lock().unfinished.push(Box::new(move || Box::pin(ended())));
+    }
+
+    /// The request turned out to write although it is classified as a read, and the replica has refused that (in
+    /// PostgreSQL with SQLSTATE 25006). Where a [`ReplayLayer`](crate::ReplayLayer) stands between, the request is made
+    /// again on the primary, and marked.
+    pub fn found_write(&self) {
+        self.0.progress.lock().trouble = Some(Trouble::Writes);
+    }
+
+    /// This replica could not finish the read: a recovery conflict, a lost connection. Where a
+    /// [`ReplayLayer`](crate::ReplayLayer) stands between, the request is made again on another node.
+    pub fn found_failure(&self, node: &NodeName) {
+        let trouble = &mut self.0.progress.lock().trouble;
+        if *trouble != Some(Trouble::Writes) {
+            *trouble = Some(Trouble::Node(node.clone()));
+        }
+    }
+
+    /// Whether something went wrong that would not go wrong elsewhere; if so, the request has another route now.
+    pub(crate) fn redirect(&self) -> bool {
+        let Some(trouble) = self.0.progress.lock().trouble.take() else { return false };
+        if matches!(self.route(), Route::Primary) {
+            return false;
+        }
+        let elsewhere = match trouble {
+            Trouble::Writes => (Route::Primary, Reason::Replayed),
+            Trouble::Node(node) => self.without(&[node]),
+        };
+        let mut progress = self.0.progress.lock();
+        if elsewhere.1 == Reason::Replayed {
+            progress.told = Told::Written;
+        }
+        progress.redirected = Some(elsewhere);
+        progress.served.clear();
+        true
     }
 
     /// Spawns a task that keeps this context.
@@ -232,7 +344,11 @@ impl RywContext {
     }
 
     fn new(config: Arc<Config>, identity: Identity, required: Required, decision: Decision) -> Self {
-        Self(Arc::new(Inner { config, identity, required, decision, progress: Mutex::default() }))
+        let view = config.topology.as_ref().map(|topology| topology.view());
+        let lineage = view.as_ref().and_then(|view| view.lineage.as_ref());
+        let since = lineage.map(|lineage| (lineage.cluster(), lineage.current()));
+        drop(view);
+        Self(Arc::new(Inner { config, identity, required, decision, since, progress: Mutex::default() }))
     }
 
     pub(crate) fn config(&self) -> &Arc<Config> {
@@ -248,10 +364,11 @@ impl RywContext {
     pub(crate) fn end(&self) -> Ended {
         let mut progress = self.0.progress.lock();
         progress.closed = true;
-        let served = match progress.served.as_slice() {
-            [] => vec![self.route()],
-            served => served.iter().map(|(route, _)| route.clone()).collect(),
+        let by = match progress.served.as_slice() {
+            [] => vec![(self.0.decision.route.clone(), None)],
+            served => served.iter().map(|(route, _, run)| (route.clone(), run.clone())).collect(),
         };
+        let served = Served { since: self.0.since, by };
         Ended { told: progress.told, written: progress.written.clone(), served }
     }
 
@@ -293,7 +410,15 @@ impl RywContext {
         let keys = progress.lock().keys(identity);
         let saved = record_unknown(config, &keys);
         config.recorded(saved.event);
+        self.hold_unfinished(keys);
         saved
+    }
+
+    /// Nobody knows what became of the request's writes, and some of them may still commit.
+    pub(crate) fn hold_unfinished(&self, keys: Vec<SubjectKey>) {
+        let unfinished = std::mem::take(&mut self.0.progress.lock().unfinished);
+        let ended = unfinished.into_iter().map(|ended| ended()).collect();
+        record::hold_until(&self.0.config, keys, ended);
     }
 
     /// Counts where the request has gone.
@@ -315,14 +440,20 @@ impl RywContext {
 
     fn served(&self) -> (Route, Reason) {
         let progress = self.0.progress.lock();
-        let primary = progress.served.iter().find(|(route, _)| *route == Route::Primary);
-        let told = primary.or(progress.served.first());
-        told.cloned().unwrap_or_else(|| (self.route(), self.reason()))
+        let primary = progress.served.iter().find(|(route, ..)| *route == Route::Primary);
+        let told = primary.or(progress.served.first()).map(|(route, reason, _)| (route.clone(), *reason));
+        drop(progress);
+        told.unwrap_or_else(|| self.directed())
     }
 
     /// Writes onto the response what the client is told.
     pub(crate) fn annotate(&self, saved: Option<Saved>, headers: &mut http::HeaderMap) {
-        let Inner { config, identity, required, decision, progress } = &*self.0;
+        let Inner { config, identity, required, decision, progress, .. } = &*self.0;
+        let lost = match &saved {
+            Some(saved) => self.lost_of(&required.marks).max(self.lost_of(&saved.marks)),
+            None => self.lost(),
+        };
+        let renewed = required.renewed.then(|| self.seal(required.marks.clone(), false)).flatten();
         let born = progress.lock().born.clone().map(|(session, _)| session);
         let (route, reason) = self.served();
         let recorded = saved.as_ref().map(|saved| saved.event);
@@ -335,6 +466,9 @@ impl RywContext {
             let fresh = saved.marks.is_pending();
             (marks != required.marks || born.is_some()).then(|| self.seal(marks, fresh)).flatten()
         });
+        if let Some(lost) = lost {
+            config.lost_told(lost);
+        }
         let note = Note {
             route: &route,
             reason,
@@ -342,25 +476,18 @@ impl RywContext {
             waited: decision.waited,
             achieved: decision.achieved && !matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored)),
             session: born.as_ref().or(identity.session.as_ref()),
-            token,
+            token: token.or(renewed),
             set_cookie: identity.by_cookie || born.is_some(),
-            lost: self.lost(),
+            lost,
         };
         crate::annotate::annotate(config, note, headers);
     }
 
-    fn lost(&self) -> Option<Lost> {
-        let Inner { config, required, decision, .. } = &*self.0;
-        if let Some(lost) = required.marks.lost() {
-            return Some(lost);
+    fn lost_of(&self, marks: &Marks) -> Option<Lost> {
+        match &self.0.config.topology {
+            Some(topology) => topology.view().lost(marks),
+            None => marks.lost(),
         }
-        if decision.reason != Reason::Lost {
-            return None;
-        }
-        let view = config.topology.as_ref()?.view();
-        let lineage = view.lineage.as_ref()?;
-        let was = required.marks.positions().iter().map(|position| position.epoch()).min()?;
-        Some(Lost { epoch: lineage.current(), was })
     }
 
     /// `fresh`: a write is on its way since now. Otherwise a *pending* that was carried here keeps its time.

@@ -59,7 +59,7 @@ impl Scope {
     pub(crate) fn context(&mut self) -> Option<RywContext> {
         if let Self::Lazy { config, terms, tenant } = self {
             let required = Required::default();
-            let routing = match attempt(config, terms, &required, Duration::ZERO, false) {
+            let routing = match attempt(config, terms, &required, Duration::ZERO, false, &[]) {
                 Attempt::Routed(routing) => routing,
                 // Nothing can serve. The handler is running already, so it is the data layer that will fail.
                 Attempt::Refused(reason) => refused(required, reason),

@@ -10,7 +10,7 @@ mod shard;
 use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use ryw_core::{Loaded, MarkStore, Position, StoreFuture, SubjectKey, Unsettled, Update};
+use ryw_core::{Loaded, MarkStore, Marks, Position, StoreFuture, SubjectKey, Unsettled, Update};
 use tokio::time::Instant;
 
 use shard::{Floor, Shard, Tick};
@@ -158,6 +158,13 @@ impl MarkStore for LocalStore {
         let now = self.0.now();
         for Unsettled { key, stamp } in unsettled {
             self.0.shard(key).lock().settle(key, *stamp, now, at);
+        }
+        StoreFuture::ready(())
+    }
+
+    fn acknowledge(&self, keys: &[SubjectKey], told: &Marks) -> StoreFuture<()> {
+        for key in keys {
+            self.0.shard(key).lock().acknowledge(key, told);
         }
         StoreFuture::ready(())
     }

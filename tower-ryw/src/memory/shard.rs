@@ -80,13 +80,21 @@ impl Shard {
 
     pub(super) fn load(&mut self, key: &SubjectKey, now: Tick, loaded: &mut Loaded) {
         self.expire(now);
+        let mut open = false;
         let (held_until, unknown, stamp) = match self.find(key) {
             Some(slot) => {
                 let entry = &self.entries[slot as usize];
                 match entry.marks {
                     Compact::None => {}
-                    Compact::At(position) => loaded.marks.add(Mark::At(position)),
-                    Compact::Spilled => loaded.marks.join(&self.spilled[&slot]),
+                    Compact::At(position) => {
+                        open = position.is_end();
+                        loaded.marks.add(Mark::At(position));
+                    }
+                    Compact::Spilled => {
+                        let spilled = &self.spilled[&slot];
+                        open = spilled.positions().iter().any(|position| position.is_end());
+                        loaded.marks.join(spilled);
+                    }
                 }
                 (entry.held_until, entry.unknown, entry.stamp())
             }
@@ -99,8 +107,10 @@ impl Shard {
         };
         if held_until > now {
             loaded.marks.add(Mark::Pending);
-        } else if unknown {
-            loaded.marks.add(Mark::Unknown);
+        } else if unknown || open {
+            if unknown {
+                loaded.marks.add(Mark::Unknown);
+            }
             loaded.unsettled.push(Unsettled { key: *key, stamp });
         }
     }
@@ -129,29 +139,47 @@ impl Shard {
         match self.find(key) {
             Some(slot) => {
                 let entry = &mut self.entries[slot as usize];
-                if entry.unknown && entry.held_until <= now && entry.stamp() == stamp {
-                    self.add_marks(slot, &at.map(Marks::at).unwrap_or_default());
-                    // Also when that was one branch too many: the sample contains what survived of the others.
-                    self.entries[slot as usize].unknown = false;
+                if entry.held_until <= now && entry.stamp() == stamp {
+                    entry.unknown = false;
+                    if let Some(at) = at {
+                        let marks = self.take_marks(slot).settled_by(at);
+                        self.put_marks(slot, marks);
+                    }
                 }
             }
             None => self.floor.settle(stamp, at),
         }
     }
 
-    fn add_marks(&mut self, slot: u32, marks: &Marks) {
-        let entry = &mut self.entries[slot as usize];
-        let mut all = match entry.marks {
+    pub(super) fn acknowledge(&mut self, key: &SubjectKey, told: &Marks) {
+        if let Some(slot) = self.find(key) {
+            let marks = self.take_marks(slot).without(told);
+            self.put_marks(slot, marks);
+        }
+    }
+
+    /// Positions and loss only: what is pending and unknown has fields of its own.
+    fn take_marks(&mut self, slot: u32) -> Marks {
+        match mem::replace(&mut self.entries[slot as usize].marks, Compact::None) {
             Compact::None => Marks::none(),
             Compact::At(position) => Marks::at(position),
             Compact::Spilled => self.spilled.remove(&slot).unwrap_or_default(),
-        };
+        }
+    }
+
+    fn add_marks(&mut self, slot: u32, marks: &Marks) {
+        let mut all = self.take_marks(slot);
         for position in marks.positions() {
             all.add(Mark::At(*position));
         }
         if let Some(lost) = marks.lost() {
             all.add(Mark::Lost(lost));
         }
+        self.put_marks(slot, all);
+    }
+
+    fn put_marks(&mut self, slot: u32, all: Marks) {
+        let entry = &mut self.entries[slot as usize];
         entry.unknown |= all.is_unknown();
         let all = all.without_unknown();
         entry.marks = match (all.positions(), all.lost()) {
@@ -277,9 +305,11 @@ impl Floor {
     }
 
     fn raise(&mut self, positions: &[Position]) {
-        positions.iter().for_each(|position| self.marks.add(Mark::At(*position)));
-        if self.marks.is_unknown() {
-            // Too many branches to keep them all.
+        // The end of an epoch is no place that could be waited for: a sample stands for it.
+        let (ends, places): (Vec<Position>, Vec<_>) = positions.iter().partition(|position| position.is_end());
+        places.into_iter().for_each(|position| self.marks.add(Mark::At(position)));
+        if self.marks.is_unknown() || !ends.is_empty() {
+            // Too many branches to keep them all, or something that only a sample can stand for.
             self.marks = mem::take(&mut self.marks).without_unknown();
             self.forget();
         }

@@ -13,17 +13,28 @@ use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use ryw_core::{Epoch, Lineage, Position, Relation};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep},
+};
 
 pub use sampler::Sample;
-pub use view::{NodeName, NodeState, NodeView, View};
-pub(crate) use waiters::Waiter;
+pub use view::{InUse, Incarnation, NodeName, NodeState, NodeView, View};
+pub use waiters::WaitLimits;
+pub(crate) use waiters::{Waiter, Who};
 
-use sampler::{Question, Sampler};
+use sampler::{Asked, Question, Sampler};
+pub(crate) use view::Load;
 use waiters::Waiters;
 
-/// How often a node is read while requests wait for it.
+/// How many readings follow each other without a pause once requests wait for a node: most waits end within them.
+const BURST: u32 = 50;
+/// How often a node is read while requests go on waiting.
 const HURRIED_PAUSE: Duration = Duration::from_millis(1);
+/// A replica whose users fail so many times in a row is taken out of service for a while.
+const MAX_FAILURES: usize = 3;
+const FIRST_EJECTION: Duration = Duration::from_secs(1);
+const LAST_EJECTION: Duration = Duration::from_secs(30);
 /// How far the primary's past positions reach back, for bounded staleness.
 const HISTORY: usize = 4096;
 const HISTORY_STEP: Duration = Duration::from_millis(5);
@@ -59,8 +70,16 @@ struct Inner {
 #[derive(Default)]
 struct Writer {
     samplers: Vec<Arc<Sampler>>,
+    ejections: Vec<Ejection>,
     /// Where the primary was, and since when everything acknowledged is contained in that.
     history: VecDeque<(Instant, Position)>,
+}
+
+/// When a node gets its next chance, and how long it was out of service for that.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ejection {
+    until: Option<Instant>,
+    length: Duration,
 }
 
 /// What a node does.
@@ -77,6 +96,9 @@ pub enum Role {
 pub struct Reading {
     role: Role,
     position: Position,
+    incarnation: Incarnation,
+    /// Whether commits can wait for a standby here, and whether any did.
+    synchronous: Option<bool>,
     forks: Vec<(Epoch, Epoch, u64)>,
 }
 
@@ -87,6 +109,8 @@ pub struct Watch {
     node: usize,
     sampler: Arc<Sampler>,
     pause: Duration,
+    /// Readings in a row while somebody waits.
+    hurried: u32,
 }
 
 /// One reading that is under way. Dropping it without a report means that it failed.
@@ -99,16 +123,16 @@ pub struct Turn<'a> {
 }
 
 impl Topology {
-    /// A topology without nodes, in which at most 10 000 requests wait at a time.
+    /// A topology without nodes, with the default [`WaitLimits`].
     #[must_use]
     pub fn new() -> Self {
-        Self::with_max_waiters(10_000)
+        Self::with_limits(WaitLimits::new())
     }
 
-    /// A topology without nodes, in which at most `limit` requests wait at a time; further ones don't wait.
+    /// A topology without nodes, in which so many requests may wait for a replica.
     #[must_use]
-    pub fn with_max_waiters(limit: usize) -> Self {
-        let waiters = Arc::new(Waiters::new(limit));
+    pub fn with_limits(limits: WaitLimits) -> Self {
+        let waiters = Arc::new(Waiters::new(limits));
         Self(Arc::new(Inner { view: ArcSwap::default(), writer: Mutex::default(), waiters }))
     }
 
@@ -118,17 +142,23 @@ impl Topology {
         let sampler = Arc::new(Sampler::default());
         let mut writer = self.0.writer.lock();
         writer.samplers.push(Arc::clone(&sampler));
+        writer.ejections.push(Ejection::default());
         let mut view = View::clone(&self.0.view.load());
         view.nodes.push(NodeView {
             name: name.into(),
             state: NodeState::Unseen,
             applied: None,
+            visible: None,
+            incarnation: Incarnation::default(),
+            synchronous: false,
             read_at: None,
             fresh_as_of: None,
+            back_since: None,
+            load: Load::default(),
         });
         let node = view.nodes.len() - 1;
         self.0.view.store(Arc::new(view));
-        Watch { topology: self.clone(), node, sampler, pause: Duration::from_millis(20) }
+        Watch { topology: self.clone(), node, sampler, pause: Duration::from_millis(20), hurried: 0 }
     }
 
     /// What is known now.
@@ -140,13 +170,64 @@ impl Topology {
     /// The primary's position, read after this call: it contains everything that had been committed by now.
     #[must_use]
     pub fn sample_primary(&self) -> Sample {
-        self.sample(true, |view| view.primary)
+        self.sample(Asked::Primary, |view| view.primary)
     }
 
     /// A node's position, read after this call: it contains everything that the node has shown by now.
     #[must_use]
     pub fn sample_node(&self, name: &NodeName) -> Sample {
-        self.sample(false, |view| view.nodes.iter().position(|node| node.name == *name))
+        self.sample(Asked::Node, of_name(name))
+    }
+
+    /// As [`sample_node`](Self::sample_node), but only of this run of its server, and also when it must not be used
+    /// any more: whatever it has shown, it has shown.
+    pub(crate) fn sample_run(&self, name: &NodeName, run: Incarnation) -> Sample {
+        self.sample(Asked::Run(run), of_name(name))
+    }
+
+    /// As [`sample_run`](Self::sample_run), of a primary: it contains what that run has committed by now.
+    pub(crate) fn sample_commit(&self, name: &NodeName, run: Incarnation) -> Sample {
+        self.sample(Asked::Commit(run), of_name(name))
+    }
+
+    /// Counts a use of a node for as long as the answer lives: reads go to whoever has less to do. `None` for a node
+    /// that is not known here.
+    #[must_use]
+    pub fn in_use(&self, name: &NodeName) -> Option<InUse> {
+        Some(self.view().node(name)?.load.begin())
+    }
+
+    /// A use of a node has failed because of the node. After three in a row it is out of service for a second, and
+    /// longer each time, up to half a minute.
+    pub fn failed(&self, name: &NodeName) {
+        if self.view().node(name).is_none_or(|node| node.load.fail() < MAX_FAILURES) {
+            return;
+        }
+        self.update(|view, writer| {
+            let Some(index) = of_name(name)(view) else { return };
+            let (node, ejection) = (&mut view.nodes[index], &mut writer.ejections[index]);
+            if node.state == NodeState::Replica {
+                node.load.recover();
+                let length = (ejection.length * 2).clamp(FIRST_EJECTION, LAST_EJECTION);
+                *ejection = Ejection { until: Some(Instant::now() + length), length };
+                node.state = NodeState::Ejected;
+                tracing::warn!(node = %node.name, for_ms = length.as_millis(), "replica is ejected: its users failed");
+            }
+        });
+    }
+
+    /// A use of a node has succeeded.
+    pub fn succeeded(&self, name: &NodeName) {
+        if let Some(node) = self.view().node(name) {
+            node.load.recover();
+        }
+    }
+
+    /// Since when a node that has applied everything up to `position` shows every write that had been acknowledged by
+    /// then, by the clock of this process alone.
+    pub(crate) fn fresh_as_of(&self, position: Position) -> Option<Instant> {
+        let lineage = self.view().lineage.clone()?;
+        fresh_as_of(&self.0.writer.lock().history, &lineage, position)
     }
 
     /// How many requests are waiting for a replica.
@@ -170,19 +251,19 @@ impl Topology {
         (written_at + late).saturating_duration_since(now)
     }
 
-    fn sample(&self, of_primary: bool, which: impl FnOnce(&View) -> Option<usize>) -> Sample {
+    fn sample(&self, of: Asked, which: impl FnOnce(&View) -> Option<usize>) -> Sample {
         match which(&self.view()) {
             Some(node) => {
                 let sampler = Arc::clone(&self.0.writer.lock().samplers[node]);
-                sampler.sample(of_primary)
+                sampler.sample(of)
             }
             None => Sample::unavailable(),
         }
     }
 
     /// A place among the waiting, or `None` when there are too many. Replicas are read at once, and often.
-    pub(crate) fn wait_for(&self, offset: u64) -> Option<Waiter> {
-        let waiter = self.0.waiters.join(offset)?;
+    pub(crate) fn wait_for(&self, offset: u64, who: Who) -> Option<Waiter> {
+        let waiter = self.0.waiters.join(offset, who)?;
         self.0.writer.lock().samplers.iter().for_each(|sampler| sampler.hurry.notify_one());
         Some(waiter)
     }
@@ -192,10 +273,16 @@ impl Topology {
             let mut writer = self.0.writer.lock();
             let mut view = View::clone(&self.0.view.load());
             let before: Vec<_> = view.nodes.iter().map(|node| node.state).collect();
+            let lineage = view.lineage.clone();
+            let visible = |view: &View| view.primary().filter(|node| node.synchronous).and_then(|node| node.visible);
+            let was_visible = visible(&view);
             change(&mut view, &mut writer);
             elect(&mut view);
-            let same = before.iter().eq(view.nodes.iter().map(|node| &node.state));
-            let applied = view.replicas().filter_map(|node| node.applied).map(Position::offset).max();
+            // A new epoch changes who has reached what, also where every node has kept its role.
+            let same = lineage == view.lineage && before.iter().eq(view.nodes.iter().map(|node| &node.state));
+            // The primary is waited for only where its commits wait for others.
+            let primary = visible(&view).filter(|position| Some(*position) != was_visible);
+            let applied = view.replicas().filter_map(|node| node.applied).chain(primary).map(Position::offset).max();
             self.0.view.store(Arc::new(view));
             if same { applied } else { None }
         };
@@ -206,7 +293,12 @@ impl Topology {
     }
 }
 
-/// The primary is the node that says so in the newest epoch; whoever says so in an older one is fenced.
+fn of_name(name: &NodeName) -> impl FnOnce(&View) -> Option<usize> {
+    move |view| view.nodes.iter().position(|node| node.name == *name)
+}
+
+/// The primary is the node that says so in the newest epoch; whoever says so in an older one is fenced, and so is a
+/// replica that shows what the newest epoch's history does not contain.
 fn elect(view: &mut View) {
     let claims = |node: &NodeView| matches!(node.state, NodeState::Primary | NodeState::Fenced);
     let current = view.lineage.as_ref().map(|lineage| (lineage.cluster(), lineage.current()));
@@ -215,6 +307,12 @@ fn elect(view: &mut View) {
         let rightful = node.state == NodeState::Primary && place.is_some() && place == current;
         node.state = if rightful { NodeState::Primary } else { NodeState::Fenced };
     }
+    if let Some(lineage) = &view.lineage {
+        let has_left = |node: &NodeView| node.applied.is_some_and(|applied| lineage.has_lost(applied));
+        for node in view.nodes.iter_mut().filter(|node| node.state == NodeState::Replica && has_left(node)) {
+            node.state = NodeState::Fenced;
+        }
+    }
     view.primary = view.nodes.iter().position(|node| node.state == NodeState::Primary);
 }
 
@@ -222,7 +320,23 @@ impl Reading {
     /// A node in this role that has applied (or, as primary, written) everything up to `position`.
     #[must_use]
     pub const fn new(role: Role, position: Position) -> Self {
-        Self { role, position, forks: Vec::new() }
+        Self { role, position, incarnation: Incarnation(0), synchronous: None, forks: Vec::new() }
+    }
+
+    /// Which run of the node's server this was read from. Default: always the same.
+    #[must_use]
+    pub const fn incarnation(mut self, run: Incarnation) -> Self {
+        self.incarnation = run;
+        self
+    }
+
+    /// Of a primary whose commits can wait for synchronous standbys: whether any did, *after* the position was read.
+    /// What waits may be visible on a standby before it is visible here, so what is certain to be visible here is what
+    /// was read while nothing waited. Default: commits wait for nobody.
+    #[must_use]
+    pub const fn synchronous(mut self, waiting: bool) -> Self {
+        self.synchronous = Some(waiting);
+        self
     }
 
     /// What the node knows of the past: epoch `epoch` continued the log of `parent` from `offset` on.
@@ -244,10 +358,20 @@ impl Watch {
     /// Waits until the next reading is due: after the pause, or at once when somebody asks for a [`Sample`] or waits
     /// for a replica. Cancelling it loses nothing.
     pub async fn next(&mut self) -> Turn<'_> {
-        let pause = if self.topology.waiting() > 0 { HURRIED_PAUSE.min(self.pause) } else { self.pause };
-        tokio::select! {
-            () = self.sampler.hurry.notified() => {}
-            () = sleep(pause) => {}
+        self.hurried = if self.topology.waiting() > 0 { self.hurried.saturating_add(1) } else { 0 };
+        let pause = match self.hurried {
+            0 => self.pause,
+            1..=BURST => Duration::ZERO,
+            _ => HURRIED_PAUSE.min(self.pause),
+        };
+        if pause.is_zero() {
+            // Not a sleep, which would last until the timer's next tick.
+            yield_now().await;
+        } else {
+            tokio::select! {
+                () = self.sampler.hurry.notified() => {}
+                () = sleep(pause) => {}
+            }
         }
         self.begin()
     }
@@ -275,19 +399,16 @@ impl Turn<'_> {
             usable = apply(view, writer, node, started, &reading);
         });
         let view = self.watch.topology.view();
-        if usable && view.nodes[node].state != NodeState::Fenced {
-            let is_primary = view.primary == Some(node);
-            for Question { answer, .. } in self.asked.drain(..).filter(|asked| is_primary || !asked.of_primary) {
-                // Whoever has left does not need to know.
-                let _ = answer.send(reading.position);
-            }
+        if usable {
+            let (fenced, primary) = (view.nodes[node].state == NodeState::Fenced, view.primary == Some(node));
+            self.asked.drain(..).for_each(|question| question.answer(&reading, fenced, primary));
         }
     }
 }
 
 /// Returns whether the node belongs to the cluster.
 fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, reading: &Reading) -> bool {
-    let Reading { role, position, forks } = reading;
+    let Reading { role, position, incarnation, synchronous, forks } = reading;
     // The first primary that answers says which cluster this is.
     if view.lineage.is_none() && *role == Role::Primary {
         view.lineage = Some(Lineage::new(position.cluster(), position.epoch()));
@@ -316,22 +437,39 @@ fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, re
             remember(&mut writer.history, started, *position);
             Some(started)
         }
-        Role::Replica => writer
-            .history
-            .iter()
-            .rev()
-            .find(|(_, written)| lineage.relate(*written, *position) == Relation::Reached)
-            .map(|(since, _)| *since),
+        Role::Replica => fresh_as_of(&writer.history, &lineage, *position),
     };
+    let ejected = writer.ejections[node].until.is_some_and(|until| started < until);
     let node = &mut view.nodes[node];
     let went_on = node.applied.is_none_or(|before| lineage.relate(before, *position) == Relation::Reached);
-    node.state = if *role == Role::Primary { NodeState::Primary } else { NodeState::Replica };
+    let state = match role {
+        Role::Primary => NodeState::Primary,
+        Role::Replica if ejected => NodeState::Ejected,
+        Role::Replica => NodeState::Replica,
+    };
+    if state == NodeState::Replica && matches!(node.state, NodeState::Down | NodeState::Ejected) {
+        node.back_since = Some(started);
+    }
+    if node.incarnation != *incarnation {
+        node.visible = None;
+    }
+    node.state = state;
+    node.incarnation = *incarnation;
+    node.synchronous = synchronous.is_some();
     node.applied = Some(*position);
+    if *synchronous != Some(true) {
+        node.visible = Some(*position);
+    }
     node.read_at = Some(Instant::now());
     // Freshness is a fact about the past, and a reading adds to it; but not after a restart from an older place.
     node.fresh_as_of = if went_on { node.fresh_as_of.max(fresh_as_of) } else { fresh_as_of };
     view.lineage = Some(lineage);
     true
+}
+
+fn fresh_as_of(history: &VecDeque<(Instant, Position)>, lineage: &Lineage, position: Position) -> Option<Instant> {
+    let shown = |written: Position| lineage.relate(written, position) == Relation::Reached;
+    history.iter().rev().find(|(_, written)| shown(*written)).map(|(since, _)| *since)
 }
 
 fn remember(history: &mut VecDeque<(Instant, Position)>, started: Instant, position: Position) {
@@ -393,6 +531,10 @@ mod tests {
 
     fn states(topology: &Topology) -> Vec<NodeState> {
         topology.view().nodes().iter().map(NodeView::state).collect()
+    }
+
+    fn nobody() -> Who {
+        Who { tenant: ryw_core::Tenant::default(), session: None }
     }
 
     async fn answer(sample: Sample) -> Option<Option<Position>> {
@@ -471,7 +613,7 @@ mod tests {
     async fn reports_wake_those_who_wait_and_a_change_wakes_all() {
         let (topology, _primary, mut replica) = pair();
         let wait = |offset| {
-            let mut waiter = topology.wait_for(offset).unwrap();
+            let mut waiter = topology.wait_for(offset, nobody()).unwrap();
             tokio::spawn(async move { waiter.woken().await })
         };
         let (near, far) = (wait(8), wait(80));
@@ -490,13 +632,25 @@ mod tests {
         let started = Instant::now();
         replica.next().await.report(Reading::new(Role::Replica, at(1, 5)));
         assert!(started.elapsed() >= Duration::from_millis(20), "nobody waits");
-        let _waiter = topology.wait_for(8);
+        let waiter = topology.wait_for(8, nobody());
         let started = Instant::now();
+        for _ in 0..BURST {
+            replica.next().await.report(Reading::new(Role::Replica, at(1, 5)));
+        }
+        let burst = started.elapsed();
+        assert_eq!(burst, Duration::ZERO, "without a pause");
         for _ in 0..5 {
             replica.next().await.report(Reading::new(Role::Replica, at(1, 5)));
         }
-        // At once, then every millisecond; tokio's timers may round each up by one.
-        assert!(started.elapsed() <= Duration::from_millis(8), "{:?}", started.elapsed());
+        let after = started.elapsed() - burst;
+        assert!(
+            (Duration::from_millis(4)..=Duration::from_millis(10)).contains(&after),
+            "every millisecond: {after:?}"
+        );
+        drop(waiter);
+        let started = Instant::now();
+        replica.next().await.report(Reading::new(Role::Replica, at(1, 5)));
+        assert!(started.elapsed() >= Duration::from_millis(20), "nobody waits any more");
     }
 
     #[tokio::test(start_paused = true)]

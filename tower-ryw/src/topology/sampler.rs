@@ -8,6 +8,8 @@ use std::{
 
 use parking_lot::Mutex;
 use ryw_core::Position;
+
+use super::{Incarnation, Reading, Role};
 use tokio::sync::{Notify, oneshot};
 
 /// Most requests that one node's readings may have waiting; further ones are not answered.
@@ -24,9 +26,37 @@ pub(super) struct Sampler {
 /// Somebody who wants to know.
 #[derive(Debug)]
 pub(super) struct Question {
-    /// Only as long as the node is the primary.
-    pub(super) of_primary: bool,
-    pub(super) answer: oneshot::Sender<Position>,
+    of: Asked,
+    answer: oneshot::Sender<Position>,
+}
+
+/// Whose position is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// The node's, whatever has become of it.
+    Node,
+    /// The primary's: only as long as this node is that.
+    Primary,
+    /// That of one run of its server, which has served something: also when it should not have.
+    Run(Incarnation),
+    /// The same, and as a primary: it has committed something.
+    Commit(Incarnation),
+}
+
+impl Question {
+    /// Answers, if `reading` does. `fenced`: the node must not be used. `primary`: the node is the primary.
+    pub(super) fn answer(self, reading: &Reading, fenced: bool, primary: bool) {
+        let answered = match self.of {
+            Asked::Node => !fenced,
+            Asked::Primary => primary,
+            Asked::Run(run) => run == reading.incarnation,
+            Asked::Commit(run) => run == reading.incarnation && reading.role == Role::Primary,
+        };
+        if answered {
+            // Whoever has left does not need to know.
+            let _ = self.answer.send(reading.position);
+        }
+    }
 }
 
 /// A node's position, read after this was asked for. `None` when the reading failed.
@@ -34,14 +64,14 @@ pub(super) struct Question {
 pub struct Sample(Option<oneshot::Receiver<Position>>);
 
 impl Sampler {
-    pub(super) fn sample(&self, of_primary: bool) -> Sample {
+    pub(super) fn sample(&self, of: Asked) -> Sample {
         let (answer, receiver) = oneshot::channel();
         {
             let mut waiting = self.waiting.lock();
             if waiting.len() >= MAX_WAITING {
                 return Sample::unavailable();
             }
-            waiting.push(Question { of_primary, answer });
+            waiting.push(Question { of, answer });
         }
         self.hurry.notify_one();
         Sample(Some(receiver))

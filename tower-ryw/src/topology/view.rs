@@ -1,9 +1,19 @@
 //! What is known of all nodes at one moment: an immutable picture that decisions are taken from.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use ryw_core::{Lineage, Marks, Position, Relation};
+use ryw_core::{Lineage, Lost, Mark, Marks, Position, Relation};
 use tokio::time::Instant;
+
+/// A node that came back gets its full share of reads after this time.
+const SLOW_START: Duration = Duration::from_secs(10);
 
 /// The name of a node. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,8 +33,63 @@ pub struct NodeView {
     pub(crate) name: NodeName,
     pub(crate) state: NodeState,
     pub(crate) applied: Option<Position>,
+    /// What its own snapshots are certain to show; differs from `applied` while commits wait for a synchronous standby.
+    pub(crate) visible: Option<Position>,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) synchronous: bool,
     pub(crate) read_at: Option<Instant>,
     pub(crate) fresh_as_of: Option<Instant>,
+    /// Since when it serves again, after it was out of service.
+    pub(crate) back_since: Option<Instant>,
+    pub(crate) load: Load,
+}
+
+/// One run of a node's server. What was read from one run says nothing about another: behind the same address there may
+/// be another machine, or an older copy of the data.
+///
+/// The number is the adapter's own; it has to differ between runs. `ryw-postgres` takes the time at which the server
+/// was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Incarnation(pub u64);
+
+/// How many uses of a node are under way, and how many have failed in a row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Load(Arc<Uses>);
+
+#[derive(Debug, Default)]
+struct Uses {
+    under_way: AtomicUsize,
+    failures: AtomicUsize,
+}
+
+/// One use of a node that is under way, see [`Topology::in_use`](super::Topology::in_use). Dropping it ends the use.
+#[derive(Debug)]
+#[must_use]
+pub struct InUse(Load);
+
+impl Load {
+    pub(super) fn begin(&self) -> InUse {
+        self.0.under_way.fetch_add(1, Relaxed);
+        InUse(self.clone())
+    }
+
+    /// Returns how many failures in a row that were.
+    pub(super) fn fail(&self) -> usize {
+        self.0.failures.fetch_add(1, Relaxed) + 1
+    }
+
+    pub(super) fn recover(&self) {
+        // Mostly there is nothing to write.
+        if self.0.failures.load(Relaxed) > 0 {
+            self.0.failures.store(0, Relaxed);
+        }
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.0.under_way.fetch_sub(1, Relaxed);
+    }
 }
 
 /// What a node may be used for.
@@ -39,8 +104,10 @@ pub enum NodeState {
     Replica,
     /// Its last reading failed.
     Down,
-    /// It answers, but must not be used: it belongs to another cluster, or it still calls itself primary in an epoch
-    /// that has ended.
+    /// It can be read, but those who used it have failed; it gets another chance after a while.
+    Ejected,
+    /// It answers, but must not be used: it belongs to another cluster, still calls itself primary in an epoch that
+    /// has ended, or shows what the primary's history does not contain.
     Fenced,
 }
 
@@ -67,6 +134,26 @@ impl View {
         }
     }
 
+    /// What the current epoch's history does not contain and never will, when there is something among `marks`.
+    #[must_use]
+    pub fn lost(&self, marks: &Marks) -> Option<Lost> {
+        let dead = self.dead(marks);
+        let was = dead.positions().iter().map(|position| position.epoch()).min();
+        let found = was.zip(self.lineage.as_ref()).map(|(was, lineage)| Lost { epoch: lineage.current(), was });
+        marks.lost().max(found)
+    }
+
+    /// Those of `marks` that the current epoch's history does not contain and never will.
+    pub(crate) fn dead(&self, marks: &Marks) -> Marks {
+        let told = marks.lost().map(Mark::Lost).into_iter();
+        let is_dead = |position: &&Position| self.lineage.as_ref().is_some_and(|lineage| lineage.has_lost(**position));
+        told.chain(marks.positions().iter().filter(is_dead).copied().map(Mark::At)).collect()
+    }
+
+    pub(crate) fn node(&self, name: &NodeName) -> Option<&NodeView> {
+        self.nodes.iter().find(|node| node.name == *name)
+    }
+
     pub(crate) fn replicas(&self) -> impl Iterator<Item = &NodeView> {
         self.nodes.iter().filter(|node| node.state == NodeState::Replica)
     }
@@ -89,6 +176,34 @@ impl NodeView {
     #[must_use]
     pub const fn applied(&self) -> Option<Position> {
         self.applied
+    }
+
+    /// What its own snapshots are certain to show. On a primary with synchronous standbys this can be less than what
+    /// it has written: a commit that waits for a standby may be visible there first.
+    #[must_use]
+    pub const fn visible(&self) -> Option<Position> {
+        self.visible
+    }
+
+    /// Which run of its server was last read.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// How many uses of it are under way in this process, as far as the data layer tells.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.load.0.under_way.load(Relaxed)
+    }
+
+    /// How much it has to do, for comparison with others: one that has just come back counts as busier than it is, so
+    /// that its caches warm up before it gets its full share.
+    pub(crate) fn strain(&self, now: Instant) -> u128 {
+        const FULL: u128 = SLOW_START.as_millis();
+        let back = self.back_since.map_or(FULL, |since| now.saturating_duration_since(since).as_millis());
+        let warmth = back.clamp(FULL / 10, FULL);
+        (self.load() as u128 + 1) * FULL * FULL / warmth
     }
 
     /// When it last answered.

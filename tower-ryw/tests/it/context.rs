@@ -91,7 +91,7 @@ async fn an_anonymous_read_that_writes_gets_a_session() {
 async fn who_really_served_is_what_is_told() {
     let store = store();
     let handler = |context: RywContext| async move {
-        context.served_by(Route::Primary, tower_ryw::Reason::NoReplica);
+        context.served_by(Route::Primary, tower_ryw::Reason::NoReplica, None);
     };
     let fixture = with_routes(&store, Router::new().route("/fallback", get(handler))).settled().await;
     let read = fixture.get("/fallback", &[session("me")]).await;

@@ -241,8 +241,8 @@ async fn everybody_who_served_counts() {
     let layer = eager(&topology).level(Level::MonotonicReads).signing_keys(keys.clone()).build().unwrap();
     // As a pool does for a handler that takes two connections, the first of which falls back.
     let handler = |context: RywContext| async move {
-        context.served_by(Route::Primary, Reason::NoReplica);
-        context.served_by(Route::Replica { node: Some("r1".into()) }, Reason::NoMarks);
+        context.served_by(Route::Primary, Reason::NoReplica, None);
+        context.served_by(Route::Replica { node: Some("r1".into()) }, Reason::NoMarks, None);
     };
     let read = Fixture { app: Router::new().route("/", get(handler)).layer(layer), store: empty() }.get("/", &[]).await;
     assert!(read.route().starts_with("primary;reason=no-replica"), "{}", read.route());

@@ -2,7 +2,9 @@
 
 use std::{future::pending, time::Duration};
 
-use ryw_core::{Loaded, MarkStore, Position, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Unsettled, Update};
+use ryw_core::{
+    Loaded, MarkStore, Marks, Position, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Unsettled, Update,
+};
 use tower_ryw::{Ladder, LocalStore, RywLayer};
 
 use crate::harness::{Fixture, session, values};
@@ -46,6 +48,11 @@ impl MarkStore for Remote {
     fn join(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
         let (keys, update) = (keys.to_vec(), update.clone());
         self.answer(move |local| local.join(&keys, &update))
+    }
+
+    fn acknowledge(&self, keys: &[SubjectKey], told: &Marks) -> StoreFuture<()> {
+        let (keys, told) = (keys.to_vec(), told.clone());
+        self.answer(move |local| local.acknowledge(&keys, &told))
     }
 
     fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> StoreFuture<()> {

@@ -23,7 +23,7 @@ async fn positions_ahead_of_the_primary_or_of_another_cluster_are_not_waited_for
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     let started = tokio::time::Instant::now();
     for position in [
-        Position::new(position.cluster(), position.epoch(), u64::MAX),
+        Position::new(position.cluster(), position.epoch(), u64::MAX - 1),
         Position::new(position.cluster(), Epoch::new(9), 1),
         Position::new(ClusterId::new(1), position.epoch(), 1),
     ] {
