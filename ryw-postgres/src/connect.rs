@@ -7,7 +7,10 @@ use tokio_postgres::{
     Client, Config, Error, NoTls, Socket,
     tls::{MakeTlsConnect, TlsConnect},
 };
-use tower_ryw::{NodeName, Topology, topology::Role};
+use tower_ryw::{
+    NodeName, Topology,
+    topology::{Role, WaitLimits},
+};
 
 use crate::{
     error::{ConnectError, ConnectErrorKind},
@@ -74,6 +77,7 @@ pub struct Builder {
     connect_deadline: Duration,
     poll_interval: Duration,
     capture: Capture,
+    wait_limits: WaitLimits,
 }
 
 impl Builder {
@@ -86,10 +90,12 @@ impl Builder {
             connect_deadline: Duration::from_secs(5),
             poll_interval: Duration::from_millis(20),
             capture: Capture::Auto,
+            wait_limits: WaitLimits::new(),
         }
     }
 
-    /// The node that accepts writes: a `postgres://` URL or `key=value` pairs. It is called `primary`.
+    /// The node that accepts writes: a `postgres://` URL or `key=value` pairs. It is called `primary`, also when a
+    /// failover has made another one the primary.
     pub fn primary(mut self, url: impl Into<String>) -> Self {
         self.primary = Some(("primary".into(), url.into()));
         self
@@ -143,39 +149,66 @@ impl Builder {
         self
     }
 
-    /// Connects to every node, checks that they are one cluster, and starts a watcher for each.
+    /// How many requests may wait for a replica at a time. Default: [`WaitLimits::new`].
+    pub const fn wait_limits(mut self, limits: WaitLimits) -> Self {
+        self.wait_limits = limits;
+        self
+    }
+
+    /// Connects to the nodes, checks that they are one cluster, and starts a watcher for each.
+    ///
+    /// Nodes that can't be reached now are watched all the same, and serve once they answer; one primary has to be there.
+    /// Which one it is, the nodes say: after a failover it may be one that is given here as a replica.
     ///
     /// # Errors
-    /// [`ConnectError`] names the node and says what to change. All nodes must be reachable now; later they may come
-    /// and go.
+    /// [`ConnectError`] names the node and says what to change.
     pub async fn connect(self) -> Result<RywPool, ConnectError> {
         let targets = self.targets()?;
-        let mut cluster = None;
-        for (index, target) in targets.iter().enumerate() {
-            let reading = self.check(target).await?;
-            let role = if index == 0 { Role::Primary } else { Role::Replica };
-            if reading.role != role {
-                let kind = if index == 0 { ConnectErrorKind::NotAPrimary } else { ConnectErrorKind::NotAReplica };
-                return Err(ConnectError::new(target.name.as_str(), kind));
-            }
-            let found = reading.position.cluster();
-            let primary = *cluster.get_or_insert(found);
-            if found != primary {
-                let kind = ConnectErrorKind::OtherCluster { primary: primary.get(), replica: found.get() };
-                return Err(ConnectError::new(target.name.as_str(), kind));
-            }
-        }
-        let topology = Topology::new();
+        self.check_all(&targets).await?;
+        let topology = Topology::with_limits(self.wait_limits);
         let mut watchers = Watchers::default();
         for target in &targets {
             let watch = topology.add(target.name.clone()).pause(self.poll_interval);
-            watchers.start(watch, target.clone(), self.capture);
+            watchers.start(watch, target, self.capture);
         }
         watchers.ready(&topology, self.connect_deadline).await;
         Ok(RywPool::new(targets, topology, watchers, self.max_connections, self.connect_deadline))
     }
 
-    fn targets(&self) -> Result<Vec<Target>, ConnectError> {
+    async fn check_all(&self, targets: &[Arc<Target>]) -> Result<(), ConnectError> {
+        let mut found: Vec<(&Target, NodeReading)> = Vec::new();
+        let mut unreachable = None;
+        for target in targets {
+            match self.check(target).await {
+                Ok(reading) => found.push((target, reading)),
+                Err(error) if error.kind() == ConnectErrorKind::Unreachable => {
+                    tracing::warn!(%error, "node is not there yet");
+                    unreachable.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // Of two that say so, the one in the newer epoch: the other's reign has ended.
+        let primaries = || found.iter().filter(|(_, reading)| reading.role == Role::Primary);
+        let Some((first, primary)) = primaries().max_by_key(|(_, reading)| reading.position.epoch()) else {
+            let standby = || ConnectError::new(targets[0].name.as_str(), ConnectErrorKind::NotAPrimary);
+            return Err(unreachable.unwrap_or_else(standby));
+        };
+        for (target, reading) in &found {
+            let (expected, other) = (primary.position.cluster(), reading.position.cluster());
+            if other != expected {
+                let kind = ConnectErrorKind::OtherCluster { primary: expected.get(), replica: other.get() };
+                return Err(ConnectError::new(target.name.as_str(), kind));
+            }
+        }
+        let same_epoch = |reading: &NodeReading| reading.position.epoch() == primary.position.epoch();
+        match primaries().find(|(target, reading)| target.name != first.name && same_epoch(reading)) {
+            Some((second, _)) => Err(ConnectError::new(second.name.as_str(), ConnectErrorKind::NotAReplica)),
+            None => Ok(()),
+        }
+    }
+
+    fn targets(&self) -> Result<Vec<Arc<Target>>, ConnectError> {
         let primary = self.primary.clone().ok_or_else(|| ConnectError::new("primary", ConnectErrorKind::NoPrimary))?;
         let replicas = (1..).zip(&self.replicas).map(|(number, (name, url))| {
             let name = name.clone().unwrap_or_else(|| format!("r{number}"));
@@ -196,7 +229,7 @@ impl Builder {
             if config.get_connect_timeout().is_none() {
                 config.connect_timeout(self.connect_deadline);
             }
-            targets.push(Target { name: name.into(), config, make: self.make.clone() });
+            targets.push(Arc::new(Target { name: name.into(), config, make: self.make.clone() }));
         }
         Ok(targets)
     }

@@ -130,8 +130,10 @@ pub enum PoolErrorKind {
     NoReplica,
     /// No primary is in service.
     NoPrimary,
-    /// The node does not answer its watcher.
+    /// The node does not answer, or not in time.
     Down,
+    /// The server behind the connection has not applied what the request must see.
+    Behind,
 }
 
 impl PoolError {
@@ -165,6 +167,9 @@ impl fmt::Display for PoolError {
                 write!(f, "no primary is in service; {node}, which was given as one, is none now")?
             }
             PoolErrorKind::Down => write!(f, "{node} is down")?,
+            PoolErrorKind::Behind => {
+                write!(f, "the server behind {node}'s address has not applied what the request must see")?;
+            }
             PoolErrorKind::NoReplica => f.write_str("no replica is in service")?,
         }
         match source {
@@ -178,6 +183,18 @@ impl Error for PoolError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_ref().map(|source| &**source as _)
     }
+}
+
+/// A statement could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// There was no connection to run it on.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The server has refused it.
+    #[error(transparent)]
+    Sql(#[from] tokio_postgres::Error),
 }
 
 /// With the sentence: this is what `main` prints when it returns the error.

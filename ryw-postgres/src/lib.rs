@@ -36,14 +36,19 @@
 mod error;
 mod timeline;
 mod reading;
+mod backend;
 mod connect;
+mod gate;
+mod trouble;
+mod unfinished;
 mod watcher;
 mod pool;
 
 pub use connect::{Builder, MakeClient};
-pub use error::{ConnectError, ConnectErrorKind, PoolError, PoolErrorKind};
+pub use error::{ConnectError, ConnectErrorKind, PoolError, PoolErrorKind, QueryError};
 pub use pool::{RywConnection, RywPool};
 pub use reading::Capture;
+pub use trouble::note_error;
 
 pub use bb8;
 pub use tokio_postgres;

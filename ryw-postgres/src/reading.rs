@@ -2,7 +2,7 @@
 
 use ryw_core::{ClusterId, Epoch, Position};
 use tokio_postgres::{Client, Error, Row, Statement, types::PgLsn};
-use tower_ryw::topology::{Reading, Role};
+use tower_ryw::topology::{Incarnation, Reading, Role};
 
 use crate::timeline;
 
@@ -23,6 +23,8 @@ pub enum Capture {
 ///
 /// A standby's timeline is the one it receives; the control file, which lags behind a switch, only stands in while
 /// there is no WAL receiver.
+///
+/// Whether a commit waits for a synchronous standby is looked at after the position: what nobody waits for then is visible.
 const READ: &str = "
 select pg_is_in_recovery() as recovering,
        (select system_identifier from pg_control_system()) as cluster,
@@ -33,7 +35,13 @@ select pg_is_in_recovery() as recovering,
             else left(pg_walfile_name(pg_current_wal_lsn()), 8) end as timeline,
        current_setting('synchronous_commit') = 'off' as asynchronous,
        current_setting('wal_block_size')::bigint as page,
-       pg_size_bytes(current_setting('wal_segment_size')) as segment";
+       pg_size_bytes(current_setting('wal_segment_size')) as segment,
+       (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint as started,
+       case when pg_is_in_recovery() or current_setting('synchronous_standby_names') = '' then null
+            else exists (select from pg_stat_activity where wait_event = 'SyncRep') end as waiting";
+
+/// When the server was started, in µs by its own clock: tells its runs apart.
+pub(crate) const STARTED: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint";
 
 /// The last two arguments: the whole file, and no error when there is none.
 const HISTORY: &str = "select pg_read_file('pg_wal/' || $1 || '.history', 0, 1000000, true)";
@@ -59,11 +67,14 @@ pub(crate) struct Reader {
 pub(crate) struct NodeReading {
     pub(crate) role: Role,
     pub(crate) position: Position,
+    pub(crate) incarnation: Incarnation,
+    /// Whether a commit waits for a synchronous standby; `None` where commits wait for nobody.
+    waiting: Option<bool>,
 }
 
 impl Reader {
     pub(crate) async fn new(client: Client, capture: Capture) -> Result<Self, Error> {
-        let read = client.prepare(READ).await?;
+        let read = prepare(&client).await?;
         Ok(Self { client, read, capture, history_of: None, retry_in: 0, forks: Vec::new() })
     }
 
@@ -83,7 +94,8 @@ impl Reader {
 
     /// A reading in tower-ryw's words, with what is known of the past.
     pub(crate) fn report(&self, reading: NodeReading) -> Reading {
-        let report = Reading::new(reading.role, reading.position);
+        let report = Reading::new(reading.role, reading.position).incarnation(reading.incarnation);
+        let report = reading.waiting.map_or(report.clone(), |waiting| report.synchronous(waiting));
         self.forks.iter().fold(report, |report, fork| report.fork(fork.epoch, fork.parent, fork.at))
     }
 
@@ -107,13 +119,18 @@ impl Reader {
     }
 }
 
-fn parse(row: &Row, capture: Capture) -> Result<Option<NodeReading>, Error> {
+pub(crate) async fn prepare(client: &Client) -> Result<Statement, Error> {
+    client.prepare(READ).await
+}
+
+pub(crate) fn parse(row: &Row, capture: Capture) -> Result<Option<NodeReading>, Error> {
     let recovering: bool = row.try_get("recovering")?;
     let cluster: i64 = row.try_get("cluster")?;
     let applied: Option<PgLsn> = row.try_get("applied")?;
     let inserted: Option<PgLsn> = row.try_get("inserted")?;
     let timeline: Option<String> = row.try_get("timeline")?;
     let asynchronous: bool = row.try_get("asynchronous")?;
+    let started: i64 = row.try_get("started")?;
     let (page, segment): (i64, i64) = (row.try_get("page")?, row.try_get("segment")?);
 
     let timeline = timeline.and_then(|text| {
@@ -131,6 +148,8 @@ fn parse(row: &Row, capture: Capture) -> Result<Option<NodeReading>, Error> {
     Ok(Some(NodeReading {
         role: if recovering { Role::Replica } else { Role::Primary },
         position: Position::new(ClusterId::new(cluster.cast_unsigned()), Epoch::new(timeline), offset),
+        incarnation: Incarnation(started.cast_unsigned()),
+        waiting: row.try_get("waiting")?,
     }))
 }
 

@@ -23,8 +23,8 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Watchers(Vec<JoinHandle<()>>);
 
 impl Watchers {
-    pub(crate) fn start(&mut self, watch: Watch, target: Target, capture: Capture) {
-        self.0.push(tokio::spawn(run(watch, target, capture)));
+    pub(crate) fn start(&mut self, watch: Watch, target: &Target, capture: Capture) {
+        self.0.push(tokio::spawn(run(watch, target.clone(), capture)));
     }
 
     /// Returns when each node has been read once, or at the deadline.
