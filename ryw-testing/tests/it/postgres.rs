@@ -161,6 +161,37 @@ fn a_standby_takes_over_and_its_sibling_follows() {
 }
 
 #[test]
+fn replaced_primaries_come_back_as_standbys() {
+    let mut cluster = Cluster::builder().standby(Standby::named("r1")).start().unwrap();
+    create_table(cluster.primary());
+    insert(cluster.primary(), 1);
+    for (id, old, new, crash) in [(2, "primary", "r1", false), (4, "r1", "primary", true)] {
+        let server = |name| cluster.server(name).unwrap();
+        soon("the standby has it all", || {
+            let rows = |server: &Server| server.psql("select count(*) from t").ok();
+            rows(server(new)) == rows(server(old))
+        });
+        server(new).promote().unwrap();
+        insert(server(old), 10 + id);
+        insert(server(new), id);
+        if crash {
+            cluster.server_mut(old).unwrap().kill().unwrap();
+        }
+
+        cluster.rewind(old, new).unwrap();
+
+        let server = |name| cluster.server(name).unwrap();
+        insert(server(new), id + 1);
+        let expected = (1..=id + 1).map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+        soon("the old one follows", || rows(server(old)) == expected);
+        assert_eq!(server(old).psql("select pg_is_in_recovery()").unwrap(), "t");
+        assert_eq!(server(old).psql("show cluster_name").unwrap(), old, "it keeps its own settings");
+    }
+    assert_eq!(cluster.rewind("r1", "r1").unwrap_err().kind(), ServerErrorKind::InvalidConfig);
+    assert_eq!(cluster.rewind("r1", "r9").unwrap_err().kind(), ServerErrorKind::InvalidConfig);
+}
+
+#[test]
 fn standbys_can_form_a_cascade() {
     let cluster =
         Cluster::builder().standby(Standby::named("r1")).standby(Standby::named("r2").upstream("r1")).start().unwrap();

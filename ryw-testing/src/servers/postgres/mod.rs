@@ -20,6 +20,13 @@
 //! # }
 //! ```
 //!
+//! # What can go wrong
+//!
+//! | | |
+//! |-|-|
+//! | a crash, and the way back | [`Server::kill`], [`Server::start`] |
+//! | a failover, and the old primary's return | [`Server::promote`], [`Cluster::follow`], [`Cluster::rewind`] |
+//!
 //! # What it needs
 //!
 //! PostgreSQL 13 or newer, of which Debian's package `postgresql` is enough; [`bin_dir`] says where
@@ -49,6 +56,8 @@ mod error;
 mod home;
 mod log;
 mod port;
+mod replication;
+mod rewind;
 mod server;
 mod startup;
 mod supervisor;
