@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ryw_testing::servers::postgres::{Cluster, Server, ServerErrorKind, Standby, bin_dir};
+use ryw_testing::{
+    proxy::{Direction, Proxy},
+    servers::postgres::{Cluster, Server, ServerErrorKind, Standby, bin_dir},
+};
 
 /// Polls for at most 10 s.
 fn soon(what: &str, mut done: impl FnMut() -> bool) {
@@ -189,6 +192,85 @@ fn replaced_primaries_come_back_as_standbys() {
     }
     assert_eq!(cluster.rewind("r1", "r1").unwrap_err().kind(), ServerErrorKind::InvalidConfig);
     assert_eq!(cluster.rewind("r1", "r9").unwrap_err().kind(), ServerErrorKind::InvalidConfig);
+}
+
+/// Commits in a process of its own; the result waits for its end.
+fn commit(server: &Server, id: u32) -> impl FnOnce() {
+    let mut client = Command::new(bin_dir().unwrap().join("psql"))
+        .args(["-Xqc", &format!("insert into t values ({id})"), &server.url()])
+        .spawn()
+        .unwrap();
+    move || assert!(client.wait().unwrap().success())
+}
+
+#[test]
+fn commits_wait_for_synchronous_standbys_that_are_frozen_or_cut_off() {
+    let mut cluster = Cluster::builder().standby(Standby::named("r1")).start().unwrap();
+    let (primary, r1) = (cluster.primary(), &cluster.standbys()[0]);
+    create_table(primary);
+    let waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    let assert_waits = || soon("the commit waits", || primary.psql(waiting).unwrap() == "1");
+
+    cluster.synchronous("r1").unwrap();
+    insert(primary, 1);
+    r1.freeze().unwrap();
+    let done = commit(primary, 2);
+    assert_waits();
+    r1.thaw().unwrap();
+    done();
+    assert_eq!(primary.psql("select sync_state from pg_stat_replication").unwrap(), "sync");
+    assert_eq!(cluster.synchronous("'").unwrap_err().kind(), ServerErrorKind::Sql);
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let proxy = runtime.block_on(Proxy::start([("127.0.0.1", primary.port())])).unwrap();
+    cluster.reconnect("r1", proxy.port()).unwrap();
+    assert_eq!(proxy.connections(), 1);
+    insert(primary, 3);
+    proxy.black_hole(Direction::ToClient);
+    let done = commit(primary, 4);
+    assert_waits();
+    assert!(!rows(r1).contains('4'));
+    proxy.heal();
+    done();
+    soon("r1 has the row", || rows(r1) == "1,2,3,4");
+
+    proxy.black_hole(Direction::Both);
+    let done = commit(primary, 5);
+    assert_waits();
+    cluster.synchronous("").unwrap();
+    done();
+    insert(primary, 6);
+
+    // A frozen server can be ended in every way, and all of it ends.
+    let r1 = &mut cluster.standbys_mut()[0];
+    let processes = processes_of_server(r1);
+    r1.freeze().unwrap();
+    r1.kill().unwrap();
+    soon("its processes are gone", || processes.iter().all(|process| !process.exists()));
+    r1.start().unwrap();
+    r1.freeze().unwrap();
+    r1.stop_fast().unwrap();
+    r1.start().unwrap();
+    proxy.heal();
+    soon("r1 has all rows", || rows(&cluster.standbys()[0]) == "1,2,3,4,5,6");
+
+    let processes: Vec<_> =
+        cluster.standbys().iter().chain([cluster.primary()]).flat_map(processes_of_server).collect();
+    cluster.primary().freeze().unwrap();
+    cluster.standbys()[0].freeze().unwrap();
+    let start = Instant::now();
+    drop(cluster);
+    assert!(start.elapsed() < Duration::from_secs(4), "PostgreSQL's own patience with its children is 5 s");
+    soon("its processes are gone", || processes.iter().all(|process| !process.exists()));
+}
+
+/// The server's processes in /proc, but not those of its clients.
+fn processes_of_server(server: &Server) -> Vec<PathBuf> {
+    let ids = server.psql("select pid from pg_stat_activity where pid <> pg_backend_pid()").unwrap();
+    let postmaster = server.pid().unwrap().to_string();
+    let processes: Vec<_> = ids.lines().chain([&*postmaster]).map(|id| Path::new("/proc").join(id)).collect();
+    assert!(processes.len() > 3 && processes.iter().all(|process| process.exists()));
+    processes
 }
 
 #[test]

@@ -25,7 +25,10 @@
 //! | | |
 //! |-|-|
 //! | a crash, and the way back | [`Server::kill`], [`Server::start`] |
+//! | a machine that pauses | [`Server::freeze`], [`Server::thaw`] |
 //! | a failover, and the old primary's return | [`Server::promote`], [`Cluster::follow`], [`Cluster::rewind`] |
+//! | a network that fails between two servers | [`Cluster::reconnect`] through a [proxy](crate::proxy) |
+//! | commits that wait for standbys | [`Cluster::synchronous`] |
 //!
 //! # What it needs
 //!
@@ -53,6 +56,7 @@ mod builder;
 mod cluster;
 mod config;
 mod error;
+mod freeze;
 mod home;
 mod log;
 mod port;

@@ -1,4 +1,4 @@
-//! Who follows whom.
+//! Who follows whom, and who waits for whom.
 
 use super::{Cluster, Server, ServerError, config};
 
@@ -25,6 +25,51 @@ impl Cluster {
         }
         standby.reload()?;
         wait_streaming(upstream, &[standby.name()])
+    }
+
+    /// Makes the standby `standby` reach its upstream at `port` of 127.0.0.1, and waits until it
+    /// streams from there. Behind that port has to be the upstream it has: this is for a
+    /// [`Proxy`](crate::proxy::Proxy) between them.
+    ///
+    /// It stays that way when it is started again, until the next [`follow`](Self::follow). A proxy
+    /// that delivers nothing holds up [`stop_fast`](Server::stop_fast) of the upstream, which sends
+    /// the standby all it has: heal it first, or [`kill`](Server::kill).
+    ///
+    /// # Errors
+    ///
+    /// As [`follow`](Self::follow).
+    pub fn reconnect(&self, standby: &str, port: u16) -> Result<(), ServerError> {
+        let standby = self.find(standby)?;
+        standby.alter("primary_conninfo", &config::conninfo(standby.name(), port))?;
+        standby.reload()?;
+        // Asked of the standby: its upstream may still list the connection that it had.
+        let query =
+            format!("select count(*) from pg_stat_wal_receiver where status = 'streaming' and sender_port = {port}");
+        standby.wait_for(&query, "1", &format!("did not stream from port {port}"))
+    }
+
+    /// Sets `synchronous_standby_names` of [`primary`](Self::primary), for example to `r1` or to
+    /// `ANY 1 (r1, r2)`, and waits until it is in effect: commits from then on wait for those
+    /// standbys. An empty text lets commits wait for none, and ends the waits there are.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerErrorKind::Sql`] if `names` is not valid or the primary is down, else
+    /// [`ServerErrorKind::Timeout`].
+    ///
+    /// [`ServerErrorKind::Sql`]: super::ServerErrorKind::Sql
+    /// [`ServerErrorKind::Timeout`]: super::ServerErrorKind::Timeout
+    pub fn synchronous(&self, names: &str) -> Result<(), ServerError> {
+        const SETTING: &str = "synchronous_standby_names";
+        let primary = self.primary();
+        primary.alter(SETTING, names)?;
+        primary.reload()?;
+        primary.wait_for(&format!("show {SETTING}"), names.trim_end(), "did not take the setting")?;
+        // Whether commits wait at all is a flag that the checkpointer sets when it rereads its
+        // settings, which it does before a checkpoint; the first of two may have begun too early.
+        primary.psql("checkpoint")?;
+        primary.psql("checkpoint")?;
+        Ok(())
     }
 }
 
