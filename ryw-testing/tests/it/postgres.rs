@@ -194,6 +194,40 @@ fn replaced_primaries_come_back_as_standbys() {
     assert_eq!(cluster.rewind("r1", "r9").unwrap_err().kind(), ServerErrorKind::InvalidConfig);
 }
 
+#[test]
+fn a_standby_goes_back_to_what_it_was() {
+    let mut cluster = Cluster::builder().standby(Standby::named("r1")).start().unwrap();
+    create_table(cluster.primary());
+    insert(cluster.primary(), 1);
+    soon("r1 has the row", || {
+        cluster.standbys()[0].psql("select from t").is_ok() && rows(&cluster.standbys()[0]) == "1"
+    });
+    let backup = cluster.standbys_mut()[0].save().unwrap();
+    insert(cluster.primary(), 2);
+    soon("r1 goes on", || rows(&cluster.standbys()[0]) == "1,2");
+    let port = cluster.standbys()[0].port();
+
+    cluster.primary_mut().stop_fast().unwrap();
+    for crash in [false, true] {
+        if crash {
+            cluster.standbys_mut()[0].kill().unwrap();
+        }
+        cluster.standbys_mut()[0].restore(&backup).unwrap();
+        assert_eq!(rows(&cluster.standbys()[0]), "1");
+        assert_eq!(cluster.standbys()[0].port(), port);
+        let log = fs::read_to_string(cluster.folder().join("r1.log")).unwrap();
+        assert_eq!(log.contains("interrupted while in recovery"), crash, "a killed one recovers before it is replaced");
+    }
+    cluster.primary_mut().start().unwrap();
+    soon("r1 catches up", || rows(&cluster.standbys()[0]) == "1,2");
+
+    assert_eq!(cluster.primary_mut().restore(&backup).unwrap_err().kind(), ServerErrorKind::InvalidConfig);
+    let entries = || fs::read_dir(cluster.folder()).unwrap().count();
+    let before = entries();
+    drop(backup);
+    assert_eq!(entries(), before - 1);
+}
+
 /// Commits in a process of its own; the result waits for its end.
 fn commit(server: &Server, id: u32) -> impl FnOnce() {
     let mut client = Command::new(bin_dir().unwrap().join("psql"))
