@@ -1,7 +1,9 @@
 //! The kit that tests tower-ryw, on its own code and on yours.
 //!
 //! * [`lagging`]: a key-value store in this process whose replicas apply the primary's log late, with jitter.
+//! * [`proxy`]: a TCP proxy whose links can be cut, slowed down and pointed elsewhere.
 //! * [`servers`]: real PostgreSQL clusters on free ports, in temporary folders.
 
 pub mod lagging;
+pub mod proxy;
 pub mod servers;

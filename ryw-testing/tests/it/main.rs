@@ -1,3 +1,4 @@
-//! The kit itself, on real servers.
+//! The kit itself, on real servers and real connections.
 
 mod postgres;
+mod proxy;

@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ryw_testing::servers::postgres::{Cluster, Server, ServerErrorKind, Standby, bin_dir};
+use ryw_testing::{
+    proxy::{Direction, Proxy},
+    servers::postgres::{Cluster, Server, ServerErrorKind, Standby, bin_dir},
+};
 
 /// Polls for at most 10 s.
 fn soon(what: &str, mut done: impl FnMut() -> bool) {
@@ -158,6 +161,150 @@ fn a_standby_takes_over_and_its_sibling_follows() {
     let r2 = cluster.server("r2").unwrap();
     soon("r2 follows r1", || rows(r2) == "1,2");
     assert_eq!(cluster.follow("r2", "r9").unwrap_err().kind(), ServerErrorKind::InvalidConfig);
+}
+
+#[test]
+fn replaced_primaries_come_back_as_standbys() {
+    let mut cluster = Cluster::builder().standby(Standby::named("r1")).start().unwrap();
+    create_table(cluster.primary());
+    insert(cluster.primary(), 1);
+    for (id, old, new, crash) in [(2, "primary", "r1", false), (4, "r1", "primary", true)] {
+        let server = |name| cluster.server(name).unwrap();
+        soon("the standby has it all", || {
+            let rows = |server: &Server| server.psql("select count(*) from t").ok();
+            rows(server(new)) == rows(server(old))
+        });
+        server(new).promote().unwrap();
+        insert(server(old), 10 + id);
+        insert(server(new), id);
+        if crash {
+            cluster.server_mut(old).unwrap().kill().unwrap();
+        }
+
+        cluster.rewind(old, new).unwrap();
+
+        let server = |name| cluster.server(name).unwrap();
+        insert(server(new), id + 1);
+        let expected = (1..=id + 1).map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+        soon("the old one follows", || rows(server(old)) == expected);
+        assert_eq!(server(old).psql("select pg_is_in_recovery()").unwrap(), "t");
+        assert_eq!(server(old).psql("show cluster_name").unwrap(), old, "it keeps its own settings");
+    }
+    assert_eq!(cluster.rewind("r1", "r1").unwrap_err().kind(), ServerErrorKind::InvalidConfig);
+    assert_eq!(cluster.rewind("r1", "r9").unwrap_err().kind(), ServerErrorKind::InvalidConfig);
+}
+
+#[test]
+fn a_standby_goes_back_to_what_it_was() {
+    let mut cluster = Cluster::builder().standby(Standby::named("r1")).start().unwrap();
+    create_table(cluster.primary());
+    insert(cluster.primary(), 1);
+    soon("r1 has the row", || {
+        cluster.standbys()[0].psql("select from t").is_ok() && rows(&cluster.standbys()[0]) == "1"
+    });
+    let backup = cluster.standbys_mut()[0].save().unwrap();
+    insert(cluster.primary(), 2);
+    soon("r1 goes on", || rows(&cluster.standbys()[0]) == "1,2");
+    let port = cluster.standbys()[0].port();
+
+    cluster.primary_mut().stop_fast().unwrap();
+    for crash in [false, true] {
+        if crash {
+            cluster.standbys_mut()[0].kill().unwrap();
+        }
+        cluster.standbys_mut()[0].restore(&backup).unwrap();
+        assert_eq!(rows(&cluster.standbys()[0]), "1");
+        assert_eq!(cluster.standbys()[0].port(), port);
+        let log = fs::read_to_string(cluster.folder().join("r1.log")).unwrap();
+        assert_eq!(log.contains("interrupted while in recovery"), crash, "a killed one recovers before it is replaced");
+    }
+    cluster.primary_mut().start().unwrap();
+    soon("r1 catches up", || rows(&cluster.standbys()[0]) == "1,2");
+
+    assert_eq!(cluster.primary_mut().restore(&backup).unwrap_err().kind(), ServerErrorKind::InvalidConfig);
+    let entries = || fs::read_dir(cluster.folder()).unwrap().count();
+    let before = entries();
+    drop(backup);
+    assert_eq!(entries(), before - 1);
+}
+
+/// Commits in a process of its own; the result waits for its end.
+fn commit(server: &Server, id: u32) -> impl FnOnce() {
+    let mut client = Command::new(bin_dir().unwrap().join("psql"))
+        .args(["-Xqc", &format!("insert into t values ({id})"), &server.url()])
+        .spawn()
+        .unwrap();
+    move || assert!(client.wait().unwrap().success())
+}
+
+#[test]
+fn commits_wait_for_synchronous_standbys_that_are_frozen_or_cut_off() {
+    let mut cluster = Cluster::builder().standby(Standby::named("r1")).start().unwrap();
+    let (primary, r1) = (cluster.primary(), &cluster.standbys()[0]);
+    create_table(primary);
+    let waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    let assert_waits = || soon("the commit waits", || primary.psql(waiting).unwrap() == "1");
+
+    cluster.synchronous("r1").unwrap();
+    insert(primary, 1);
+    r1.freeze().unwrap();
+    let done = commit(primary, 2);
+    assert_waits();
+    r1.thaw().unwrap();
+    done();
+    assert_eq!(primary.psql("select sync_state from pg_stat_replication").unwrap(), "sync");
+    assert_eq!(cluster.synchronous("'").unwrap_err().kind(), ServerErrorKind::Sql);
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let proxy = runtime.block_on(Proxy::start([("127.0.0.1", primary.port())])).unwrap();
+    cluster.reconnect("r1", proxy.port()).unwrap();
+    assert_eq!(proxy.connections(), 1);
+    insert(primary, 3);
+    proxy.black_hole(Direction::ToClient);
+    let done = commit(primary, 4);
+    assert_waits();
+    assert!(!rows(r1).contains('4'));
+    proxy.heal();
+    done();
+    soon("r1 has the row", || rows(r1) == "1,2,3,4");
+
+    proxy.black_hole(Direction::Both);
+    let done = commit(primary, 5);
+    assert_waits();
+    cluster.synchronous("").unwrap();
+    done();
+    insert(primary, 6);
+
+    // A frozen server can be ended in every way, and all of it ends.
+    let r1 = &mut cluster.standbys_mut()[0];
+    let processes = processes_of_server(r1);
+    r1.freeze().unwrap();
+    r1.kill().unwrap();
+    soon("its processes are gone", || processes.iter().all(|process| !process.exists()));
+    r1.start().unwrap();
+    r1.freeze().unwrap();
+    r1.stop_fast().unwrap();
+    r1.start().unwrap();
+    proxy.heal();
+    soon("r1 has all rows", || rows(&cluster.standbys()[0]) == "1,2,3,4,5,6");
+
+    let processes: Vec<_> =
+        cluster.standbys().iter().chain([cluster.primary()]).flat_map(processes_of_server).collect();
+    cluster.primary().freeze().unwrap();
+    cluster.standbys()[0].freeze().unwrap();
+    let start = Instant::now();
+    drop(cluster);
+    assert!(start.elapsed() < Duration::from_secs(4), "PostgreSQL's own patience with its children is 5 s");
+    soon("its processes are gone", || processes.iter().all(|process| !process.exists()));
+}
+
+/// The server's processes in /proc, but not those of its clients.
+fn processes_of_server(server: &Server) -> Vec<PathBuf> {
+    let ids = server.psql("select pid from pg_stat_activity where pid <> pg_backend_pid()").unwrap();
+    let postmaster = server.pid().unwrap().to_string();
+    let processes: Vec<_> = ids.lines().chain([&*postmaster]).map(|id| Path::new("/proc").join(id)).collect();
+    assert!(processes.len() > 3 && processes.iter().all(|process| process.exists()));
+    processes
 }
 
 #[test]

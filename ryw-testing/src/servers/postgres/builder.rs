@@ -1,16 +1,10 @@
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::Path,
-    thread,
-    time::Duration,
-};
+use std::{fs::File, io::Write, thread, time::Duration};
 
 use super::{
     Cluster, Server, ServerError, bin_dir,
-    cluster::{create_slots, wait_streaming},
     config::{self, PRIMARY, Setting},
-    home::Home,
+    home::{Home, cannot_write},
+    replication::{create_slots, wait_streaming},
 };
 
 /// What a [`Cluster`] is made of. Made by [`Cluster::builder`].
@@ -188,26 +182,16 @@ fn create_data(cluster: &Cluster) -> Result<(), ServerError> {
         .args(["--no-locale", "--no-sync", "-D"])
         .arg(primary);
     home.run_ok(initdb)?;
-    write(&primary.join("pg_hba.conf"), config::HBA)?;
+    home.write(&primary.join("pg_hba.conf"), config::HBA)?;
     let copy = |standby: &Server| {
         let mut copy = home.command("cp");
         copy.arg("-R").arg(primary).arg(standby.data_dir());
         home.run_ok(copy)?;
-        let signal = standby.data_dir().join("standby.signal");
-        write(&signal, "")?;
-        home.give(&signal)
+        home.write(&standby.data_dir().join("standby.signal"), "")
     };
     thread::scope(|scope| {
         let start = |standby| scope.spawn(move || copy(standby));
         let copies: Vec<_> = cluster.standbys().iter().map(start).collect();
         copies.into_iter().try_for_each(|copy| copy.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
-}
-
-fn write(file: &Path, text: &str) -> Result<(), ServerError> {
-    fs::write(file, text).map_err(|error| cannot_write(file, error))
-}
-
-fn cannot_write(file: &Path, error: io::Error) -> ServerError {
-    ServerError::io(format!("cannot write {}", file.display()), error)
 }

@@ -77,30 +77,6 @@ impl Cluster {
         self.home.folder()
     }
 
-    /// Makes the standby `standby` replicate from `upstream`, for example from one that was
-    /// [promoted](Server::promote), and waits until it streams.
-    ///
-    /// A primary that was replaced cannot be brought back this way: its own last writes may be on
-    /// no other server.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`] if there is no server of one of the names, [`Sql`] if one is down,
-    /// [`Timeout`] if it does not stream in time.
-    ///
-    /// [`InvalidConfig`]: super::ServerErrorKind::InvalidConfig
-    /// [`Sql`]: super::ServerErrorKind::Sql
-    /// [`Timeout`]: super::ServerErrorKind::Timeout
-    pub fn follow(&self, standby: &str, upstream: &str) -> Result<(), ServerError> {
-        let (standby, upstream) = (self.find(standby)?, self.find(upstream)?);
-        create_slots(upstream, &[standby.name()])?;
-        for (name, value) in config::upstream(standby.name(), upstream.port()) {
-            standby.psql(&format!("alter system set {name} = '{value}'"))?;
-        }
-        standby.psql("select pg_reload_conf()")?;
-        wait_streaming(upstream, &[standby.name()])
-    }
-
     pub(super) fn find(&self, name: &str) -> Result<&Server, ServerError> {
         self.server(name).ok_or_else(|| unknown(name))
     }
@@ -133,26 +109,6 @@ impl Drop for Cluster {
 
 fn unknown(name: &str) -> ServerError {
     config::invalid(format!("there is no server {name:?}"))
-}
-
-pub(super) fn create_slots(upstream: &Server, standbys: &[&str]) -> Result<(), ServerError> {
-    for standby in standbys {
-        upstream.psql(&format!(
-            "select pg_create_physical_replication_slot('{standby}', true) \
-             where not exists (select from pg_replication_slots where slot_name = '{standby}')"
-        ))?;
-    }
-    Ok(())
-}
-
-pub(super) fn wait_streaming(upstream: &Server, standbys: &[&str]) -> Result<(), ServerError> {
-    let query = format!(
-        "select count(*) from pg_stat_replication \
-         where state = 'streaming' and application_name in ('{}')",
-        standbys.join("', '")
-    );
-    let failure = format!("had not all of {standbys:?} streaming");
-    upstream.wait_for(&query, &standbys.len().to_string(), &failure)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ host replication all 127.0.0.1/32 trust
 
 pub(super) type Setting = (String, String);
 
-const DEFAULTS: [(&str, &str); 13] = [
+const DEFAULTS: [(&str, &str); 14] = [
     ("listen_addresses", "127.0.0.1"),
     // None at all: a socket's path may not exceed 107 bytes, and a temporary folder's may.
     ("unix_socket_directories", ""),
@@ -25,6 +25,8 @@ const DEFAULTS: [(&str, &str); 13] = [
     ("shared_buffers", "16MB"),
     ("max_connections", "100"),
     ("wal_level", "replica"),
+    // Without, `Cluster::rewind` could not tell which pages were changed.
+    ("wal_log_hints", "on"),
     ("max_wal_senders", "10"),
     ("max_replication_slots", "10"),
     ("wal_keep_size", "64MB"),
@@ -36,7 +38,7 @@ const DEFAULTS: [(&str, &str); 13] = [
 ];
 
 /// Decided by this module; another value would break it.
-const RESERVED: [&str; 7] = [
+const RESERVED: [&str; 8] = [
     "cluster_name",
     "data_directory",
     "listen_addresses",
@@ -44,6 +46,7 @@ const RESERVED: [&str; 7] = [
     "port",
     "primary_conninfo",
     "primary_slot_name",
+    "wal_log_hints",
 ];
 
 /// The settings of every server; the last one of a name counts.

@@ -1,5 +1,5 @@
 use std::{
-    env,
+    env, fs,
     io::{self, Read},
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
@@ -43,6 +43,12 @@ impl Home {
         };
         chown(path, Some(*uid), Some(*gid))
             .map_err(|error| ServerError::io(format!("cannot give {} to {name}", path.display()), error))
+    }
+
+    /// Writes a file that belongs to the servers' user.
+    pub(super) fn write(&self, file: &Path, text: &str) -> Result<(), ServerError> {
+        fs::write(file, text).map_err(|error| cannot_write(file, error))?;
+        self.give(file)
     }
 
     /// A program of PostgreSQL, or one on `PATH`, ready to be given arguments.
@@ -132,6 +138,10 @@ impl Home {
         };
         ServerError::new(ServerErrorKind::Spawn, text).with_source(error)
     }
+}
+
+pub(super) fn cannot_write(file: &Path, error: io::Error) -> ServerError {
+    ServerError::io(format!("cannot write {}", file.display()), error)
 }
 
 #[derive(Debug)]

@@ -20,6 +20,17 @@
 //! # }
 //! ```
 //!
+//! # What can go wrong
+//!
+//! | | |
+//! |-|-|
+//! | a crash, and the way back | [`Server::kill`], [`Server::start`] |
+//! | a machine that pauses | [`Server::freeze`], [`Server::thaw`] |
+//! | a failover, and the old primary's return | [`Server::promote`], [`Cluster::follow`], [`Cluster::rewind`] |
+//! | an old copy behind the same address | [`Server::save`], [`Server::restore`] |
+//! | a network that fails between two servers | [`Cluster::reconnect`] through a [proxy](crate::proxy) |
+//! | commits that wait for standbys | [`Cluster::synchronous`] |
+//!
 //! # What it needs
 //!
 //! PostgreSQL 13 or newer, of which Debian's package `postgresql` is enough; [`bin_dir`] says where
@@ -41,14 +52,18 @@
 //! The servers listen on 127.0.0.1 only, but there any local user may connect as superuser without
 //! a password, and by [default](ClusterBuilder::durable) nothing is forced to disk.
 
+mod backup;
 mod binaries;
 mod builder;
 mod cluster;
 mod config;
 mod error;
+mod freeze;
 mod home;
 mod log;
 mod port;
+mod replication;
+mod rewind;
 mod server;
 mod startup;
 mod supervisor;
@@ -56,6 +71,7 @@ mod user;
 mod wait;
 
 pub use self::{
+    backup::Backup,
     binaries::bin_dir,
     builder::{ClusterBuilder, Standby},
     cluster::Cluster,

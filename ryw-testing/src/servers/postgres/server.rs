@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 
 use super::{
     ServerError, ServerErrorKind,
@@ -126,8 +126,11 @@ impl Server {
         let runs = self.exited()?.is_none();
         if let Some(process) = self.process.as_ref().filter(|_| runs) {
             // Not waited for yet, so the id cannot have become another process's.
-            kill_process(Pid::from_child(process), Signal::INT)
-                .map_err(|error| self.io("cannot signal the server", error.into()))?;
+            self.signal(Pid::from_child(process), Signal::INT)?;
+            // In case it is frozen. After the signal, so that it takes no more connections.
+            if self.is_frozen() {
+                self.thaw()?;
+            }
         }
         while self.process.is_some() && self.exited()?.is_none() {
             if !deadline.sleep(STEP) {
@@ -140,7 +143,8 @@ impl Server {
 
     /// Kills the postmaster with `SIGKILL`, as a crash would. Its children notice and end by
     /// themselves within moments, though a statement that is running may still be finished. Does
-    /// nothing if the server is stopped.
+    /// nothing if the server is stopped. A [frozen](Self::freeze) server's children are killed too,
+    /// since they notice nothing.
     ///
     /// What was committed is still there after [`start`](Self::start), even without
     /// [`durable`](super::ClusterBuilder::durable): the operating system keeps the written pages.
@@ -149,9 +153,11 @@ impl Server {
     ///
     /// [`ServerErrorKind::Io`] if the process can be neither signalled nor waited for.
     pub fn kill(&mut self) -> Result<(), ServerError> {
+        let children = if self.is_frozen() { self.children()? } else { Vec::new() };
         if let Some(mut process) = self.process.take() {
             process.kill().and_then(|()| process.wait()).map_err(|error| self.io("cannot kill the server", error))?;
         }
+        children.into_iter().try_for_each(|child| self.signal(child, Signal::KILL))?;
         Ok(())
     }
 
