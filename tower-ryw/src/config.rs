@@ -17,6 +17,7 @@ use crate::{
     observe::{DecisionLog, Observe, Recorded, Routed, Stats},
     policy::{Policy, RequestHead},
     topology::Topology,
+    window::Window,
 };
 
 pub(crate) type TenantOf = dyn Fn(RequestHead<'_>) -> Option<Tenant> + Send + Sync;
@@ -34,7 +35,7 @@ pub(crate) struct Config {
     pub(crate) keys: Keyring,
     pub(crate) tenant_of: Option<Box<TenantOf>>,
     pub(crate) subjects_of: Option<Box<SubjectsOf>>,
-    pub(crate) window: Duration,
+    pub(crate) window: Window,
     pub(crate) store_deadline: Duration,
     pub(crate) sample_deadline: Duration,
     pub(crate) token_max_age: Duration,

@@ -194,7 +194,7 @@ fn aged(config: &Config, marks: Marks, age: Duration) -> Marks {
     if age > config.token_max_age {
         return Marks::unknown();
     }
-    if !marks.is_pending() || age <= config.window.saturating_add(Duration::from_secs(1)) {
+    if !marks.is_pending() || age <= config.window.longest().saturating_add(Duration::from_secs(1)) {
         return marks;
     }
     let mut aged: Marks = marks.positions().iter().copied().map(ryw_core::Mark::At).collect();

@@ -13,6 +13,7 @@ use crate::{
     policy::{Classify, Ladder, Policy, RequestHead, RouteRule, SafeMethods},
     service::RywService,
     topology::Topology,
+    window::{AdaptiveWindow, Window},
 };
 
 /// Makes any Tower service read-your-writes.
@@ -64,6 +65,7 @@ pub struct RywLayerBuilder {
     tenant_of: Option<Box<TenantOf>>,
     subjects_of: Option<Box<SubjectsOf>>,
     window: Duration,
+    adaptive_window: Option<AdaptiveWindow>,
     store_deadline: Duration,
     sample_deadline: Duration,
     token_max_age: Duration,
@@ -104,6 +106,7 @@ impl RywLayer {
             tenant_of: None,
             subjects_of: None,
             window: Duration::from_secs(2),
+            adaptive_window: None,
             store_deadline: Duration::from_millis(100),
             sample_deadline: Duration::from_millis(500),
             token_max_age: Duration::from_secs(24 * 60 * 60),
@@ -257,6 +260,12 @@ impl RywLayerBuilder {
         self
     }
 
+    /// A window that follows a measured delay, instead of a fixed one. Default: none.
+    pub fn adaptive_window(mut self, window: AdaptiveWindow) -> Self {
+        self.adaptive_window = Some(window);
+        self
+    }
+
     /// How long to wait for the mark store. Default: 100 ms.
     pub const fn store_deadline(mut self, deadline: Duration) -> Self {
         self.store_deadline = deadline;
@@ -337,6 +346,7 @@ impl RywLayerBuilder {
             tenant_of,
             subjects_of,
             window,
+            adaptive_window,
             store_deadline,
             sample_deadline,
             token_max_age,
@@ -346,13 +356,14 @@ impl RywLayerBuilder {
             log_decisions,
             observer,
         } = self;
+        let window = adaptive_window.map_or(Window::Fixed(window), Window::Adaptive);
         let minimum = minimum.unwrap_or(Level::ReadYourWrites);
         let mut local_store = None;
         let store = store.unwrap_or_else(|| {
             let mut builder = LocalStore::builder();
             builder = capacity.map_or(builder, |capacity| builder.capacity(capacity));
             builder = session_ttl.map_or(builder, |ttl| builder.ttl(ttl));
-            builder = if topology.is_some() { builder } else { builder.held_at_start(window) };
+            builder = if topology.is_some() { builder } else { builder.held_at_start(window.longest()) };
             Arc::new(local_store.insert(builder.build()).clone())
         });
         let keys = match keys {
@@ -387,6 +398,7 @@ impl RywLayerBuilder {
         const HOUR: Duration = Duration::from_secs(60 * 60);
         for (setting, value, max, hint) in [
             ("window", Some(self.window), HOUR, "; to switch enforcement off, use enabled(false)"),
+            ("adaptive_window", self.adaptive_window.as_ref().map(AdaptiveWindow::max), HOUR, ""),
             ("session_ttl", self.session_ttl, HOUR * 24 * 365, ""),
             ("store_deadline", Some(self.store_deadline), HOUR, ""),
             ("sample_deadline", Some(self.sample_deadline), HOUR, ""),

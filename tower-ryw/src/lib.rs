@@ -19,6 +19,7 @@ mod error;
 mod problem;
 mod policy;
 mod observe;
+mod window;
 mod memory;
 pub mod topology;
 mod config;
@@ -54,6 +55,7 @@ pub use replay::{Replay, ReplayFuture, ReplayLayer};
 pub use router::RywRouter;
 pub use service::RywService;
 pub use topology::{NodeName, Topology};
+pub use window::{AdaptiveWindow, Measurement};
 
 pub use ryw_core::{
     ClusterId, Epoch, Key, KeyError, Keyring, Level, Loaded, Lost, Mark, MarkStore, Marks, Position, Reason, SessionId,

@@ -48,7 +48,7 @@ pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Load
         Loaded { marks: Marks::unknown(), ..Loaded::default() }
     });
     let mut marks = identity.carried.marks.clone();
-    if config.topology.is_none() && !unsettled.is_empty() && config.clock.age() > config.window {
+    if config.topology.is_none() && !unsettled.is_empty() && config.clock.age() > config.window.longest() {
         // Without positions time answers: what was forgotten before this layer was built is everywhere by now.
         drop(config.store.settle(&unsettled, None));
         marks.join(&own.without_unknown());

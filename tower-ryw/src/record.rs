@@ -104,7 +104,7 @@ type Finding = (Update, Recorded, bool);
 fn without_position(config: &Config, effect: &Effect) -> Finding {
     match effect {
         Effect::Write { known, .. } => {
-            (Update { marks: known.clone(), hold: Some(config.window) }, Recorded::Written, true)
+            (Update { marks: known.clone(), hold: Some(config.window.now()) }, Recorded::Written, true)
         }
         // There is nothing to remember of a read: levels that would need it read from the primary.
         Effect::Read { .. } => (Update::default(), Recorded::Read, false),
@@ -127,7 +127,7 @@ async fn with_position(config: &Config, topology: &Topology, effect: Effect) -> 
             let open = positions.iter().any(|position| position.is_end());
             positions.into_iter().for_each(|position| marks.add(Mark::At(position)));
             // A hold, so that nobody takes a sample from before for what is open now.
-            let hold = open.then_some(config.window);
+            let hold = open.then(|| config.window.now());
             let event = if open { Recorded::WithoutPosition } else { event };
             (Update { marks, hold }, event, event == Recorded::Written)
         }
@@ -197,7 +197,7 @@ const fn end((cluster, epoch): (ClusterId, Epoch)) -> Position {
 /// that a position that is sampled then.
 fn unknown(config: &Config) -> Update {
     let marks = if config.topology.is_some() { Marks::unknown() } else { Marks::none() };
-    Update { marks, hold: Some(config.window) }
+    Update { marks, hold: Some(config.window.now()) }
 }
 
 /// Records an unknown outcome from where nothing can be awaited: a drop. A store that needs time gets it on a task
@@ -233,7 +233,7 @@ pub(crate) fn hold_until(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec
         return;
     }
     let layer = Arc::downgrade(config);
-    let half_a_window = config.window / 2;
+    let mut half_a_window = config.window.now() / 2;
     drop(runtime.spawn(async move {
         let all = async {
             for one in ended {
@@ -243,6 +243,7 @@ pub(crate) fn hold_until(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec
         let mut all = pin!(timeout(MAX_UNFINISHED, all));
         while timeout(half_a_window, &mut all).await.is_err() {
             let Some(config) = layer.upgrade() else { return };
+            half_a_window = config.window.now() / 2;
             let renewed = timeout(config.store_deadline, config.store.join(&keys, &unknown(&config))).await;
             if !matches!(renewed, Ok(Ok(()))) {
                 tracing::warn!("the mark of an unfinished write was not renewed");

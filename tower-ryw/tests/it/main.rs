@@ -16,3 +16,4 @@ mod sessions;
 mod slow_store;
 mod tokens;
 mod wait;
+mod window;
