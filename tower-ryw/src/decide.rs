@@ -307,6 +307,7 @@ mod tests {
             incarnation: Incarnation::default(),
             synchronous: false,
             read_at: Some(now),
+            readings: 0,
             fresh_as_of: Some(now - Duration::from_millis(age)),
             back_since: None,
             load: Load::default(),

@@ -152,6 +152,7 @@ impl Topology {
             incarnation: Incarnation::default(),
             synchronous: false,
             read_at: None,
+            readings: 0,
             fresh_as_of: None,
             back_since: None,
             load: Load::default(),
@@ -461,6 +462,7 @@ fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, re
         node.visible = Some(*position);
     }
     node.read_at = Some(Instant::now());
+    node.readings += 1;
     // Freshness is a fact about the past, and a reading adds to it; but not after a restart from an older place.
     node.fresh_as_of = if went_on { node.fresh_as_of.max(fresh_as_of) } else { fresh_as_of };
     view.lineage = Some(lineage);

@@ -38,6 +38,7 @@ pub struct NodeView {
     pub(crate) incarnation: Incarnation,
     pub(crate) synchronous: bool,
     pub(crate) read_at: Option<Instant>,
+    pub(crate) readings: u64,
     pub(crate) fresh_as_of: Option<Instant>,
     /// Since when it serves again, after it was out of service.
     pub(crate) back_since: Option<Instant>,
@@ -210,6 +211,12 @@ impl NodeView {
     #[must_use]
     pub const fn read_at(&self) -> Option<Instant> {
         self.read_at
+    }
+
+    /// How often it has answered.
+    #[must_use]
+    pub const fn readings(&self) -> u64 {
+        self.readings
     }
 
     /// It shows every write that had been acknowledged by then, by the clock of this process alone.
