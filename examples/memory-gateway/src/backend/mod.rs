@@ -5,7 +5,7 @@ mod postgres;
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
-use ryw_postgres::{ConnectError, PoolError, tokio_postgres};
+use ryw_postgres::{ConnectError, PoolError, QueryError, tokio_postgres};
 use ryw_testing::{
     lagging::{LaggingStore, WriteError},
     servers::postgres::ServerError,
@@ -44,6 +44,8 @@ pub(crate) enum BackendError {
     Full(#[from] WriteError),
     #[error(transparent)]
     Pool(#[from] PoolError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
     #[error("PostgreSQL: {0}")]
     Sql(#[from] tokio_postgres::Error),
     #[error(transparent)]

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use ryw_postgres::RywPool;
+use ryw_postgres::{
+    RywPool,
+    tokio_postgres::{Row, types::ToSql},
+};
 use ryw_testing::servers::postgres::{Cluster, Standby};
 use tower_ryw::Topology;
 
@@ -73,38 +76,35 @@ impl Postgres {
     }
 
     pub(crate) async fn get(&self, via: Via, tenant: &str, key: &str) -> Result<Option<Bytes>, BackendError> {
-        let client = self.client(via).await?;
         let sql = "select value from memory where tenant = $1 and key = $2";
-        let row = client.query_opt(sql, &[&tenant, &key]).await?;
-        Ok(row.map(|row| row.try_get::<_, Vec<u8>>(0)).transpose()?.map(Bytes::from))
+        let rows = self.query(via, sql, &[&tenant, &key]).await?;
+        Ok(rows.first().map(|row| row.try_get::<_, Vec<u8>>(0)).transpose()?.map(Bytes::from))
     }
 
     pub(crate) async fn list(&self, via: Via, tenant: &str, limit: u16) -> Result<Vec<(String, Bytes)>, BackendError> {
-        let client = self.client(via).await?;
         let sql = "select key, value from memory where tenant = $1 order by key limit $2";
-        let rows = client.query(sql, &[&tenant, &i64::from(limit)]).await?;
-        let pair = |row: ryw_postgres::tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get::<_, Vec<u8>>(1)?.into()));
+        let rows = self.query(via, sql, &[&tenant, &i64::from(limit)]).await?;
+        let pair = |row: Row| Ok((row.try_get(0)?, row.try_get::<_, Vec<u8>>(1)?.into()));
         rows.into_iter().map(pair).collect()
     }
 
     pub(crate) async fn put(&self, tenant: &str, key: &str, value: Option<Bytes>) -> Result<(), BackendError> {
-        let client = self.client(Via::Request).await?;
         match value {
             Some(value) => {
                 let sql = "insert into memory values ($1, $2, $3) on conflict (tenant, key) do update set value = excluded.value";
-                client.execute(sql, &[&tenant, &key, &&value[..]]).await?;
+                self.pool.execute(sql, &[&tenant, &key, &&value[..]]).await?;
             }
             None => {
-                client.execute("delete from memory where tenant = $1 and key = $2", &[&tenant, &key]).await?;
+                self.pool.execute("delete from memory where tenant = $1 and key = $2", &[&tenant, &key]).await?;
             }
         }
         Ok(())
     }
 
-    async fn client(&self, via: Via) -> Result<ryw_postgres::RywConnection, BackendError> {
+    async fn query(&self, via: Via, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, BackendError> {
         Ok(match via {
-            Via::Request => self.pool.get().await?,
-            Via::RoundRobin => self.pool.replica().await?,
+            Via::Request => self.pool.query(sql, params).await?,
+            Via::RoundRobin => self.pool.replica().await?.query(sql, params).await?,
         })
     }
 }

@@ -99,6 +99,7 @@ async fn metrics(State(insight): State<Insight>) -> Response {
         one(stats.degraded_marks),
     );
     metric("ryw_tokens_refused_total", "counter", "Tokens that were not believed.", one(stats.tokens_refused));
+    metric("ryw_lost_told_total", "counter", "Answers that told of a lost write.", one(stats.lost_told));
     metric("ryw_refused_total", "counter", "Requests refused by the layer.", one(stats.refused));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
