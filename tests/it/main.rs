@@ -4,7 +4,10 @@
 
 mod cancel;
 mod capture;
+mod failing;
+
 mod grpc;
+mod lost;
 mod node_dies;
 mod offload;
 mod pool;

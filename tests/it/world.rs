@@ -10,11 +10,11 @@ use axum::{
     routing::get,
 };
 use ryw_core::{Key, Keyring};
-use ryw_postgres::{RywPool, tokio_postgres::Client};
+use ryw_postgres::{Builder, RywPool, tokio_postgres::Client};
 use ryw_testing::servers::postgres::{Cluster, ClusterBuilder, Server, Standby};
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt;
-use tower_ryw::{Level, RywLayer};
+use tower_ryw::{Level, RywLayer, RywLayerBuilder};
 
 /// For whatever must come: far beyond what it takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -26,6 +26,7 @@ const UPSERT: &str = "insert into notes values ($1, $2) on conflict (key) do upd
 pub(crate) struct World {
     pub(crate) service: Service,
     pub(crate) pool: RywPool,
+    pub(crate) layer: RywLayer,
     pub(crate) keys: Keyring,
     // Dropped last: the pool still talks to it.
     pub(crate) cluster: Cluster,
@@ -52,27 +53,36 @@ impl World {
 
     /// A service with these routes as well, and so many connections to each node.
     pub(crate) async fn start(cluster: ClusterBuilder, routes: Router<RywPool>, connections: u32) -> Self {
+        Self::start_with(cluster, routes, |_, pool| pool.max_connections(connections), |layer| layer).await
+    }
+
+    /// The same, with other settings of the pool, which may need the servers, and of the layer.
+    pub(crate) async fn start_with(
+        cluster: ClusterBuilder,
+        routes: Router<RywPool>,
+        pool: impl FnOnce(&Cluster, Builder) -> Builder,
+        layer: impl FnOnce(RywLayerBuilder) -> RywLayerBuilder,
+    ) -> Self {
         let cluster = tokio::task::spawn_blocking(|| cluster.start()).await.unwrap().unwrap();
-        let builder = RywPool::builder().primary(cluster.primary().url()).max_connections(connections);
+        let builder = RywPool::builder().primary(cluster.primary().url());
         let replicas = cluster.standbys().iter();
-        let pool = replicas.fold(builder, |builder, node| builder.replica_named(node.name(), node.url()));
-        let pool = pool.connect().await.unwrap();
+        let builder = replicas.fold(builder, |builder, node| builder.replica_named(node.name(), node.url()));
+        let pool = pool(&cluster, builder).connect().await.unwrap();
         let schema = "create table notes (key text primary key, value bigint not null)";
         pool.primary().await.unwrap().batch_execute(schema).await.unwrap();
 
         let keys = Keyring::new(Key::random().unwrap());
-        let layer = RywLayer::builder()
-            .positions(pool.topology().clone())
-            .signing_keys(keys.clone())
-            .level(Level::Eventual)
-            .default_level(Level::ReadYourWrites)
-            .build()
-            .unwrap();
-        let routes = routes.route("/notes/{key}", get(read).put(write));
-        let service = Service(routes.layer(layer).with_state(pool.clone()));
-        let world = Self { service, pool, keys, cluster };
+        let layer = layer(settings(&pool, &keys)).build().unwrap();
+        let service = Service::new(routes, &layer, &pool);
+        let world = Self { service, pool, layer, keys, cluster };
         world.caught_up().await;
         world
+    }
+
+    /// Another process of the same service, which knows no session and no mark.
+    pub(crate) fn another_instance(&self) -> Service {
+        let layer = settings(&self.pool, &self.keys).build().unwrap();
+        Service::new(Router::new(), &layer, &self.pool)
     }
 
     pub(crate) fn standby(&self) -> &Server {
@@ -100,7 +110,20 @@ impl World {
     }
 }
 
+fn settings(pool: &RywPool, keys: &Keyring) -> RywLayerBuilder {
+    RywLayer::builder()
+        .positions(pool.topology().clone())
+        .signing_keys(keys.clone())
+        .level(Level::Eventual)
+        .default_level(Level::ReadYourWrites)
+}
+
 impl Service {
+    fn new(routes: Router<RywPool>, layer: &RywLayer, pool: &RywPool) -> Self {
+        let routes = routes.route("/notes/{key}", get(read).put(write));
+        Self(routes.layer(layer.clone()).with_state(pool.clone()))
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
         let response = self.0.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -139,6 +162,11 @@ impl Reply {
         self.parameter("node=").map(|node| node.trim_matches('"'))
     }
 
+    /// What the client is told about work that did not survive.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        self.headers.get("ryw-lost").map(|told| told.to_str().unwrap())
+    }
+
     /// The note; `None` when there is none.
     pub(crate) fn value(&self) -> Option<i64> {
         match self.status {
@@ -167,7 +195,11 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
 }
 
 pub(crate) async fn upsert(client: &Client, key: &str, value: i64) {
-    client.execute(UPSERT, &[&key, &value]).await.unwrap();
+    try_upsert(client, key, value).await.unwrap();
+}
+
+pub(crate) async fn try_upsert(client: &Client, key: &str, value: i64) -> Result<(), StatusCode> {
+    client.execute(UPSERT, &[&key, &value]).await.map(drop).map_err(|_| StatusCode::BAD_GATEWAY)
 }
 
 pub(crate) async fn select(client: &Client, key: &str) -> Result<Option<i64>, StatusCode> {
@@ -176,10 +208,10 @@ pub(crate) async fn select(client: &Client, key: &str) -> Result<Option<i64>, St
     Ok(row.map(|row| row.get(0)))
 }
 
-async fn write(State(pool): State<RywPool>, Path(key): Path<String>, value: String) -> StatusCode {
-    let client = pool.get().await.unwrap();
-    upsert(&client, &key, value.parse().unwrap()).await;
-    StatusCode::NO_CONTENT
+async fn write(State(pool): State<RywPool>, Path(key): Path<String>, value: String) -> Result<StatusCode, StatusCode> {
+    let client = pool.get().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    try_upsert(&client, &key, value.parse().unwrap()).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn read(State(pool): State<RywPool>, Path(key): Path<String>) -> Result<String, StatusCode> {
