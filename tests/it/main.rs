@@ -4,6 +4,7 @@
 
 mod cancel;
 mod capture;
+mod gate;
 mod grpc;
 mod node_dies;
 mod offload;
