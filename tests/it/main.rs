@@ -5,7 +5,7 @@
 mod cancel;
 mod capture;
 mod failing;
-
+mod gate;
 mod grpc;
 mod lost;
 mod node_dies;

@@ -1,6 +1,6 @@
 //! A PostgreSQL with standbys, and a service in front of it whose handlers know nothing about replicas.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use axum::{
     Router,
@@ -11,15 +11,22 @@ use axum::{
 };
 use ryw_core::{Key, Keyring};
 use ryw_postgres::{Builder, RywPool, tokio_postgres::Client};
-use ryw_testing::servers::postgres::{Cluster, ClusterBuilder, Server, Standby};
-use tokio::time::{Instant, sleep};
+use ryw_testing::{
+    proxy::Proxy,
+    servers::postgres::{Cluster, ClusterBuilder, Server, Standby},
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tower::ServiceExt;
 use tower_ryw::{Level, RywLayer, RywLayerBuilder};
 
 /// For whatever must come: far beyond what it takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-const UPSERT: &str = "insert into notes values ($1, $2) on conflict (key) do update set value = excluded.value";
+pub(crate) const UPSERT: &str =
+    "insert into notes values ($1, $2) on conflict (key) do update set value = excluded.value";
 
 /// Servers and service.
 #[derive(Debug)]
@@ -63,20 +70,28 @@ impl World {
         pool: impl FnOnce(&Cluster, Builder) -> Builder,
         layer: impl FnOnce(RywLayerBuilder) -> RywLayerBuilder,
     ) -> Self {
-        let cluster = tokio::task::spawn_blocking(|| cluster.start()).await.unwrap().unwrap();
+        let cluster = launch(cluster).await;
         let builder = RywPool::builder().primary(cluster.primary().url());
         let replicas = cluster.standbys().iter();
         let builder = replicas.fold(builder, |builder, node| builder.replica_named(node.name(), node.url()));
-        let pool = pool(&cluster, builder).connect().await.unwrap();
-        let schema = "create table notes (key text primary key, value bigint not null)";
-        pool.primary().await.unwrap().batch_execute(schema).await.unwrap();
-
-        let keys = Keyring::new(Key::random().unwrap());
-        let layer = layer(settings(&pool, &keys)).build().unwrap();
-        let service = Service::new(routes, &layer, &pool);
-        let world = Self { service, pool, layer, keys, cluster };
+        let builder = pool(&cluster, builder);
+        let world = Self::over(cluster, builder, routes, layer).await;
         world.caught_up().await;
         world
+    }
+
+    /// A service over this pool, whose nodes are the cluster's servers in some way.
+    pub(crate) async fn over(
+        cluster: Cluster,
+        pool: Builder,
+        routes: Router<RywPool>,
+        set: impl FnOnce(RywLayerBuilder) -> RywLayerBuilder,
+    ) -> Self {
+        let pool = pool.connect().await.unwrap();
+        let keys = Keyring::new(Key::random().unwrap());
+        let layer = set(settings(&pool, &keys)).build().unwrap();
+        let service = Service::new(routes, &layer, &pool);
+        Self { service, pool, layer, keys, cluster }
     }
 
     /// Another process of the same service, which knows no session and no mark.
@@ -100,13 +115,11 @@ impl World {
     /// From its return on, the first standby applies nothing.
     pub(crate) async fn pause_replay(&self) {
         self.caught_up().await;
-        self.standby().psql("select pg_wal_replay_pause()").unwrap();
-        let state = async || self.standby().psql("select pg_get_wal_replay_pause_state()").unwrap() == "paused";
-        until("replay is paused", state).await;
+        pause(self.standby()).await;
     }
 
     pub(crate) fn resume_replay(&self) {
-        self.standby().psql("select pg_wal_replay_resume()").unwrap();
+        resume(self.standby());
     }
 }
 
@@ -137,6 +150,17 @@ impl Service {
         let reply = self.send(request.body(value.to_string().into()).unwrap()).await;
         assert_eq!(reply.status, StatusCode::NO_CONTENT, "{reply:?}");
         reply
+    }
+
+    /// Reads, as [`read`](Self::read), in a task of its own.
+    pub(crate) fn reading(
+        &self,
+        session: &'static str,
+        key: &'static str,
+        level: &'static str,
+    ) -> impl Future<Output = Reply> + Send + 'static {
+        let service = self.clone();
+        async move { service.get(session, &format!("/notes/{key}"), level).await }
     }
 
     pub(crate) async fn get(&self, session: &str, path: &str, level: &str) -> Reply {
@@ -185,6 +209,55 @@ impl Reply {
     }
 }
 
+/// Servers that have the table.
+pub(crate) async fn launch(cluster: ClusterBuilder) -> Cluster {
+    let start = || {
+        let cluster = cluster.start().unwrap();
+        cluster.primary().psql("create table notes (key text primary key, value bigint not null)").unwrap();
+        cluster
+    };
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
+
+/// The address of what is reached through a proxy.
+pub(crate) fn behind(proxy: &Proxy) -> String {
+    format!("postgres://ryw@{}/postgres", proxy.address())
+}
+
+/// Where a proxy finds a server.
+pub(crate) fn address(server: &Server) -> (&'static str, u16) {
+    ("127.0.0.1", server.port())
+}
+
+/// From its return on, this standby applies nothing.
+pub(crate) async fn pause(standby: &Server) {
+    standby.psql("select pg_wal_replay_pause()").unwrap();
+    let state = async || standby.psql("select pg_get_wal_replay_pause_state()").unwrap() == "paused";
+    until("replay is paused", state).await;
+}
+
+pub(crate) fn resume(standby: &Server) {
+    standby.psql("select pg_wal_replay_resume()").unwrap();
+}
+
+/// What a server itself shows.
+pub(crate) fn shown(server: &Server, key: &str) -> Option<i64> {
+    let value = server.psql(&format!("select value from notes where key = '{key}'")).unwrap();
+    (!value.is_empty()).then(|| value.parse().unwrap())
+}
+
+pub(crate) async fn until_shown(server: &Server, key: &str, value: i64) {
+    until(&format!("{} shows {value}", server.name()), async || shown(server, key) == Some(value)).await;
+}
+
+/// So many of them at a time.
+pub(crate) async fn at_once<F>(count: usize, one: impl Fn() -> F) -> Vec<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    (0..count).map(|_| one()).collect::<JoinSet<_>>().join_all().await
+}
+
 /// Waits for what must come.
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
@@ -214,7 +287,7 @@ async fn write(State(pool): State<RywPool>, Path(key): Path<String>, value: Stri
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn read(State(pool): State<RywPool>, Path(key): Path<String>) -> Result<String, StatusCode> {
+pub(crate) async fn read(State(pool): State<RywPool>, Path(key): Path<String>) -> Result<String, StatusCode> {
     let client = pool.get().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
     let value = select(&client, &key).await?;
     value.map(|value| value.to_string()).ok_or(StatusCode::NOT_FOUND)
