@@ -3,6 +3,8 @@
 //! * One watcher per node reads its position, timeline, role and system identifier and reports them into a
 //!   [`Topology`]; the same reading, when asked for after a commit, is the position of the write. However many
 //!   writes wait for their position, one query is in flight.
+//! * Every pooled connection knows which server it leads to; where that is not the one that was read, it is asked itself
+//!   before it serves.
 //! * [`RywPool`] hands out connections to the primary or to a replica as the current request's route says, so that
 //!   handlers don't choose.
 //!
