@@ -8,6 +8,7 @@ mod context;
 mod harness;
 mod ladder;
 mod levels;
+mod lost;
 mod outcomes;
 mod readiness;
 mod regressions;
