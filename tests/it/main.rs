@@ -4,6 +4,7 @@
 
 mod cancel;
 mod capture;
+mod commit;
 mod failing;
 mod gate;
 mod grpc;
