@@ -1,8 +1,14 @@
 //! A failover that takes an acknowledged write: its session is told until it says that it knows, and nobody else is.
 
-use axum::{Router, routing::get};
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    routing::{get, put},
+};
 use http::StatusCode;
 use ryw_core::{ClusterId, Epoch, Position};
+use tokio::sync::Notify;
 use tower::ServiceExt;
 use tower_ryw::{
     Ladder, Reason, Route, Run, RywContext, RywLayer, Topology,
@@ -23,6 +29,7 @@ struct Nodes {
     app: Router,
     old: Watch,
     new: Watch,
+    go_on: Arc<Notify>,
 }
 
 impl Nodes {
@@ -39,9 +46,18 @@ impl Nodes {
             let run = Run::new("p".into(), Incarnation(0), at(1, 100));
             context.served_by(Route::Primary, Reason::Write, Some(run));
         };
-        let app =
-            Router::new().route("/", get(lost).put(async || StatusCode::NO_CONTENT)).route("/run", get(run).put(run));
-        Self { app: app.layer(layer.clone()), layer, old, new }
+        // The same, and answers when it is told to.
+        let go_on = Arc::new(Notify::new());
+        let wait = Arc::clone(&go_on);
+        let late = async move |context: RywContext| {
+            run(context).await;
+            wait.notified().await;
+        };
+        let app = Router::new()
+            .route("/", get(lost).put(async || StatusCode::NO_CONTENT))
+            .route("/run", get(run).put(run))
+            .route("/late", put(late));
+        Self { app: app.layer(layer.clone()), layer, old, new, go_on }
     }
 
     /// Sends a request, and answers whoever wants to know the primary's position until then.
@@ -141,6 +157,27 @@ async fn a_write_whose_primary_is_gone_before_its_position_is_read_is_told() {
     assert_eq!(lost(&written), Some("?1;epoch=2;was=1"), "{written:?}");
     let read = nodes.send(at(2, 500), "GET", "/", &[session("me")]).await;
     assert_eq!(lost(&read), Some("?1;epoch=2;was=1"), "{read:?}");
+}
+
+/// The failover comes between the commit and the question, so there is another primary that would answer it.
+#[tokio::test(start_paused = true)]
+async fn another_primary_does_not_stand_for_a_write() {
+    let mut nodes = Nodes::start();
+    let asked = tokio::spawn(nodes.app.clone().oneshot(request("PUT", "/late", &[session("me")], "")));
+    tokio::task::yield_now().await;
+    nodes.fail_over();
+    nodes.go_on.notify_one();
+    let written = async { answer(asked.await.unwrap()).await };
+    let answering = async {
+        loop {
+            nodes.new.next().await.report(Reading::new(Role::Primary, at(2, 500)));
+        }
+    };
+    let written = tokio::select! {
+        written = written => written,
+        () = answering => unreachable!(),
+    };
+    assert_eq!(lost(&written), Some("?1;epoch=2;was=1"), "{written:?}");
 }
 
 /// The same, and the primary comes back: nothing is lost, and a sample stands for the write.
