@@ -161,6 +161,11 @@ impl Reply {
         self.parameter("node=").map(|node| node.trim_matches('"'))
     }
 
+    /// Whether it was held back until a replica was fresh enough, or in vain.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.parameter("waited=").is_some()
+    }
+
     /// The note; `None` when there is none.
     pub(crate) fn value(&self) -> Option<i64> {
         match self.status {
