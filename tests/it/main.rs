@@ -13,5 +13,7 @@ mod node_dies;
 mod offload;
 mod pool;
 mod stale;
+mod synchronous;
 mod unsynced;
+mod waiting;
 mod world;

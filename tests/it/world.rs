@@ -191,6 +191,11 @@ impl Reply {
         self.headers.get("ryw-lost").map(|told| told.to_str().unwrap())
     }
 
+    /// Whether it was held back until a replica was fresh enough, or in vain.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.parameter("waited=").is_some()
+    }
+
     /// The note; `None` when there is none.
     pub(crate) fn value(&self) -> Option<i64> {
         match self.status {
