@@ -206,6 +206,7 @@ async fn f09_the_mark_is_there_before_the_response() {
     };
     let world = World::start_with(one_standby(), Router::new(), through_proxy, |layer| layer).await;
     for session in ["s0", "s1", "s2"] {
+        seen(&world, session).await;
         world.service.put(session, session, 1).await;
         seen(&world, session).await;
     }
