@@ -151,9 +151,12 @@ impl Marks {
     pub fn settled_by(mut self, sample: Position) -> Self {
         self.unknown = false;
         self.positions.retain(|position| !(position.is_end() && position.branch() == sample.branch()));
+        let branches = self.positions.iter().filter(|position| position.branch() != sample.branch()).count();
+        if branches >= MAX_POSITIONS {
+            // One branch too many. It is not the sample that goes: it contains what survived of the others.
+            self.positions.remove(0);
+        }
         self.add_position(sample);
-        // Also when that was one branch too many: the sample contains what survived of the others.
-        self.unknown = false;
         self
     }
 
@@ -286,6 +289,13 @@ mod tests {
             prop_assert!(both.positions().len() <= MAX_POSITIONS);
             prop_assert!(both.positions().windows(2).all(|pair| pair[0].branch() < pair[1].branch()));
         }
+    }
+
+    #[test]
+    fn a_sample_is_not_the_one_that_is_left_out() {
+        let of = |cluster| Position::new(ClusterId::new(cluster), Epoch::new(1), 5);
+        let full: Marks = (2..).take(MAX_POSITIONS).map(of).map(Mark::At).collect();
+        assert!(full.settled_by(of(1)).positions().contains(&of(1)));
     }
 
     #[test]
