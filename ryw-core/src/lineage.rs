@@ -225,6 +225,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lost_is_said_of_the_current_epoch_only() {
+        for (position, expected, why) in [
+            (at(1, 100), false, "at the fork"),
+            (at(1, 101), true, "beyond it"),
+            (at(3, 119), true, "of the other branch, whose log began where epoch 2 had long left"),
+            (at(4, 9000), false, "not written yet, and may be"),
+            (Position::end_of(CLUSTER, Epoch::new(4)), false, "the epoch goes on"),
+            (Position::end_of(CLUSTER, Epoch::new(2)), true, "nobody knows where, and the epoch has ended"),
+            (at(9, 10), false, "an epoch nobody has heard of is no proof"),
+            (Position::new(ClusterId::new(2), Epoch::new(1), 9000), false, "another cluster's"),
+        ] {
+            assert_eq!(family().has_lost(position), expected, "{why}");
+        }
+    }
+
+    #[test]
     fn refuses_contradictions() {
         let contradiction = family().with_fork(Epoch::new(2), Epoch::new(1), 101);
         assert_eq!(contradiction, Err(LineageError::Contradiction { epoch: Epoch::new(2) }));
@@ -274,6 +290,16 @@ mod tests {
             });
             let expected = if has.is_superset(&needs) { Relation::Reached } else if may_get { Relation::NotYet } else { Relation::Lost };
             prop_assert_eq!(lineage.relate(required, applied), expected, "forks {:?}", forks);
+
+            // Lost is what no future of the current epoch contains.
+            for current in 1u32..=5 {
+                let lineage = Lineage { current: Epoch::new(current), ..lineage.clone() };
+                let is_lost = !history(&forks, at(current, 40)).is_superset(&needs);
+                prop_assert_eq!(lineage.has_lost(required), is_lost, "in epoch {}, forks {:?}", current, forks);
+                let end = Position::end_of(CLUSTER, required.epoch());
+                let continues = history(&forks, at(current, 40)).is_superset(&history(&forks, at(mark.0, 40)));
+                prop_assert_eq!(lineage.has_lost(end), !continues, "the end, in epoch {}, forks {:?}", current, forks);
+            }
         }
     }
 }

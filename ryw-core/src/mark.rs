@@ -235,10 +235,15 @@ mod tests {
     use super::*;
     use crate::ClusterId;
 
+    /// Some of them are ends of epochs.
+    fn position() -> impl Strategy<Value = Position> {
+        let offset = prop_oneof![6 => 0u64..9, 1 => Just(u64::MAX)];
+        (0u64..4, 0u32..8, offset).prop_map(|(c, e, o)| Position::new(ClusterId::new(c), Epoch::new(e), o))
+    }
+
     fn mark() -> impl Strategy<Value = Mark> {
         prop_oneof![
-            8 => (0u64..4, 0u32..8, 0u64..9)
-                .prop_map(|(c, e, o)| Mark::At(Position::new(ClusterId::new(c), Epoch::new(e), o))),
+            8 => position().prop_map(Mark::At),
             1 => Just(Mark::Pending),
             1 => Just(Mark::Unknown),
             1 => (0u32..4, 0u32..4).prop_map(|(e, w)| Mark::Lost(Lost { epoch: Epoch::new(e), was: Epoch::new(w) })),
@@ -289,6 +294,69 @@ mod tests {
             prop_assert!(both.positions().len() <= MAX_POSITIONS);
             prop_assert!(both.positions().windows(2).all(|pair| pair[0].branch() < pair[1].branch()));
         }
+
+        /// Said once more, in other words: position by position, and nothing else changes.
+        #[test]
+        fn without_takes_exactly_what_was_told(marks in marks(), told in marks()) {
+            let left = marks.clone().without(&told);
+            for position in marks.positions() {
+                let largest_told = told.positions().iter().find(|told| told.branch() == position.branch());
+                let is_told = largest_told.is_some_and(|told| told.offset() >= position.offset());
+                prop_assert_eq!(left.positions().contains(position), !is_told, "{:?}", position);
+            }
+            prop_assert!(left.positions().iter().all(|position| marks.positions().contains(position)));
+            let expected = if marks.lost() > told.lost() { marks.lost() } else { None };
+            prop_assert_eq!(left.lost(), expected);
+            prop_assert_eq!((left.is_unknown(), left.is_pending()), (marks.is_unknown(), marks.is_pending()));
+        }
+
+        #[test]
+        fn what_was_told_can_be_forgotten_and_comes_back(marks in marks(), told in marks()) {
+            prop_assert!(marks.clone().without(&marks).positions().is_empty());
+            prop_assert_eq!(marks.clone().without(&Marks::none()), marks.clone());
+            // Told again, it is there again: nothing of either is dropped on the way.
+            let again = joined(&marks.clone().without(&told), &told);
+            prop_assert!(again.covers(&marks.without_unknown()) || again.positions().len() == MAX_POSITIONS);
+        }
+
+        #[test]
+        fn a_sample_settles_the_unknown_and_the_end_of_its_own_epoch(marks in marks(), sample in position()) {
+            prop_assume!(!sample.is_end());
+            let settled = marks.clone().settled_by(sample);
+            prop_assert!(!settled.is_unknown());
+            prop_assert_eq!((settled.is_pending(), settled.lost()), (marks.is_pending(), marks.lost()));
+            let kept = settled.positions().iter().find(|kept| kept.branch() == sample.branch());
+            prop_assert!(kept.is_some_and(|kept| kept.offset() >= sample.offset() && !kept.is_end()), "the sample counts");
+            for position in marks.positions().iter().filter(|position| position.branch() != sample.branch()) {
+                let dropped = !settled.positions().contains(position);
+                let no_room = marks.positions().len() == MAX_POSITIONS;
+                prop_assert!(!dropped || no_room, "{:?} is not the sample's to settle", position);
+            }
+            prop_assert!(settled.positions().len() <= MAX_POSITIONS);
+        }
+
+        #[test]
+        fn open_is_what_ends_an_epoch(marks in marks(), epoch in 0u32..8) {
+            let ends = marks.positions().iter().filter(|position| position.offset() == u64::MAX);
+            let expected = ends.clone().any(|position| position.epoch().get() == epoch);
+            prop_assert_eq!(marks.is_open_in(Epoch::new(epoch)), expected);
+        }
+    }
+
+    #[test]
+    fn an_end_is_above_every_place_of_its_epoch_and_below_no_sample() {
+        let cluster = ClusterId::new(1);
+        let end = Position::end_of(cluster, Epoch::new(1));
+        assert!(end.is_end() && !Position::new(cluster, Epoch::new(1), u64::MAX - 1).is_end());
+        let mut marks = Marks::at(Position::new(cluster, Epoch::new(1), 7));
+        marks.join(&Marks::at(end));
+        marks.join(&Marks::at(Position::new(cluster, Epoch::new(1), 9)));
+        assert_eq!(marks.positions(), [end], "a later position does not stand for it, whoever joins it");
+        assert!(marks.is_open_in(Epoch::new(1)) && !marks.is_open_in(Epoch::new(2)));
+        // Only a sample that was asked for does, and only one of the same epoch.
+        let of = |epoch| Position::new(cluster, Epoch::new(epoch), 20);
+        assert_eq!(marks.clone().settled_by(of(1)).positions(), [of(1)]);
+        assert_eq!(marks.settled_by(of(2)).positions(), [end, of(2)]);
     }
 
     #[test]
