@@ -1,7 +1,5 @@
 //! What a session must be able to see.
 
-use std::mem;
-
 use smallvec::SmallVec;
 
 use crate::{Epoch, Lineage, Position, Relation, wire::MAX_POSITIONS};
@@ -153,14 +151,12 @@ impl Marks {
     pub fn settled_by(mut self, sample: Position) -> Self {
         self.unknown = false;
         self.positions.retain(|position| !(position.is_end() && position.branch() == sample.branch()));
-        let mut settled = Self { positions: mem::take(&mut self.positions), ..Self::none() };
-        settled.add_position(sample);
-        if settled.is_unknown() && !settled.positions.contains(&sample) {
-            // One branch too many, and the sample is the smallest: it stays, because it stands for what survived of the
-            // others.
-            settled.positions[0] = sample;
+        let branches = self.positions.iter().filter(|position| position.branch() != sample.branch()).count();
+        if branches >= MAX_POSITIONS {
+            // One branch too many. It is not the sample that goes: it contains what survived of the others.
+            self.positions.remove(0);
         }
-        self.positions = settled.positions;
+        self.add_position(sample);
         self
     }
 
