@@ -122,7 +122,7 @@ impl Shard {
                 self.unlink(slot);
                 slot
             }
-            None => self.insert(key),
+            None => self.insert(key, marks),
         };
         self.add_marks(slot, marks);
         let entry = &mut self.entries[slot as usize];
@@ -147,7 +147,7 @@ impl Shard {
                     }
                 }
             }
-            None => self.floor.settle(stamp, at),
+            None => self.floor.settle(stamp, now, at),
         }
     }
 
@@ -196,8 +196,16 @@ impl Shard {
         self.index.find(key.hash(), |slot| self.entries[*slot as usize].key == *key).copied()
     }
 
-    /// A new entry starts at the floor: an earlier entry of the same subject may be what raised it.
-    fn insert(&mut self, key: &SubjectKey) -> u32 {
+    /// A new entry starts at the floor: an earlier entry of the same subject may be what raised it. Where `marks` are
+    /// of a later epoch, what the floor holds from before the failover may be somebody else's loss, which must not be
+    /// told to this subject: the entry is *unknown* instead, and a sample contains whatever survived.
+    fn insert(&mut self, key: &SubjectKey, marks: &Marks) -> u32 {
+        let of_later_epoch = |held: &&Position| {
+            marks.positions().iter().any(|mark| mark.cluster() == held.cluster() && mark.epoch() > held.epoch())
+        };
+        let is_inherited = |held: &&Position| !marks.is_unknown() && !of_later_epoch(held);
+        let held = self.floor.marks.positions();
+        let inherited: Marks = held.iter().filter(is_inherited).copied().map(Mark::At).collect();
         let entry = Entry {
             key: *key,
             marks: Compact::None,
@@ -205,7 +213,7 @@ impl Shard {
             touched: Tick(0),
             newer: NONE,
             older: NONE,
-            unknown: self.floor.unknown,
+            unknown: self.floor.unknown || inherited.positions().len() < held.len(),
         };
         let slot = if self.free == NONE {
             self.entries.push(entry);
@@ -220,8 +228,7 @@ impl Shard {
         let entries = &self.entries;
         let hasher = |slot: &u32| entries[*slot as usize].key.hash();
         self.index.insert_unique(key.hash(), slot, hasher);
-        let floor = self.floor.marks.clone();
-        self.add_marks(slot, &floor);
+        self.add_marks(slot, &inherited);
         slot
     }
 
@@ -320,12 +327,13 @@ impl Floor {
         self.unknown_count += 1;
     }
 
-    fn settle(&mut self, stamp: Stamp, at: Option<Position>) {
+    fn settle(&mut self, stamp: Stamp, now: Tick, at: Option<Position>) {
         if let Some(at) = at {
             let outlived = |position: &&Position| position.cluster() != at.cluster() || position.epoch() >= at.epoch();
             self.marks = self.marks.positions().iter().filter(outlived).copied().map(Mark::At).collect();
         }
-        self.unknown &= self.stamp() != stamp;
+        // What is held may commit after the sample, which a floor from before a failover is renewed by all the same.
+        self.unknown &= self.stamp() != stamp || self.held_until > now;
         if let Some(at) = at
             && !self.unknown
         {
