@@ -13,5 +13,6 @@ mod node_dies;
 mod offload;
 mod pool;
 mod stale;
+mod unknown;
 mod unsynced;
 mod world;
