@@ -58,10 +58,6 @@ impl World {
         block_in_place(|| self.cluster.server_mut(name).unwrap().kill()).unwrap();
     }
 
-    pub(crate) fn restart(&mut self, name: &str) {
-        block_in_place(|| self.cluster.server_mut(name).unwrap().start()).unwrap();
-    }
-
     pub(crate) fn promote(&self, name: &str) {
         block_in_place(|| self.server(name).promote()).unwrap();
     }
@@ -179,14 +175,6 @@ impl Client {
     /// The same client, whose next requests another process answers.
     pub(crate) fn moves_to(&self, service: &Service) -> Self {
         Self { service: service.clone(), ..self.clone() }
-    }
-
-    pub(crate) fn is_named(&self) -> bool {
-        self.named
-    }
-
-    pub(crate) fn level(&self) -> &'static str {
-        self.level
     }
 
     pub(crate) async fn send(&mut self, method: Method, value: Option<i64>, acknowledges: bool) -> Reply {

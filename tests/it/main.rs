@@ -14,6 +14,7 @@ mod offload;
 mod pool;
 mod stale;
 mod synchronous;
+mod unknown;
 mod unsynced;
 mod waiting;
 mod world;
