@@ -177,22 +177,19 @@ impl Builder {
 
     async fn check_all(&self, targets: &[Arc<Target>]) -> Result<(), ConnectError> {
         let mut found: Vec<(&Target, NodeReading)> = Vec::new();
-        let mut unreachable = None;
+        let mut unreachable = Vec::new();
         for target in targets {
             match self.check(target).await {
                 Ok(reading) => found.push((target, reading)),
-                Err(error) if error.kind() == ConnectErrorKind::Unreachable => {
-                    tracing::warn!(%error, "node is not there yet");
-                    unreachable.get_or_insert(error);
-                }
+                Err(error) if error.kind() == ConnectErrorKind::Unreachable => unreachable.push(error),
                 Err(error) => return Err(error),
             }
         }
         // Of two that say so, the one in the newer epoch: the other's reign has ended.
         let primaries = || found.iter().filter(|(_, reading)| reading.role == Role::Primary);
-        let Some((first, primary)) = primaries().max_by_key(|(_, reading)| reading.position.epoch()) else {
+        let Some((first, primary)) = primaries().rev().max_by_key(|(_, reading)| reading.position.epoch()) else {
             let standby = || ConnectError::new(targets[0].name.as_str(), ConnectErrorKind::NotAPrimary);
-            return Err(unreachable.unwrap_or_else(standby));
+            return Err(unreachable.into_iter().next().unwrap_or_else(standby));
         };
         for (target, reading) in &found {
             let (expected, other) = (primary.position.cluster(), reading.position.cluster());
@@ -204,7 +201,12 @@ impl Builder {
         let same_epoch = |reading: &NodeReading| reading.position.epoch() == primary.position.epoch();
         match primaries().find(|(target, reading)| target.name != first.name && same_epoch(reading)) {
             Some((second, _)) => Err(ConnectError::new(second.name.as_str(), ConnectErrorKind::NotAReplica)),
-            None => Ok(()),
+            None => {
+                for error in unreachable {
+                    tracing::warn!(%error, "node is not there yet");
+                }
+                Ok(())
+            }
         }
     }
 
