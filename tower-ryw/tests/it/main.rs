@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cancel;
+mod cluster;
 mod context;
 mod harness;
 mod ladder;
