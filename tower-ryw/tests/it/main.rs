@@ -9,6 +9,7 @@ mod context;
 mod harness;
 mod ladder;
 mod levels;
+mod lost;
 mod outcomes;
 mod readiness;
 mod regressions;
