@@ -13,7 +13,7 @@ use ryw_core::{ClusterId, Epoch, Position};
 use tokio::{task::JoinHandle, time::sleep};
 use tower::ServiceExt;
 use tower_ryw::{
-    Ladder, Level, Reason, Route, Run, RywContext, RywLayer, RywLayerBuilder,
+    Ladder, Level, Run, RywContext, RywLayer, RywLayerBuilder,
     topology::{Incarnation, NodeName, Reading, Role, Topology, WaitLimits},
 };
 
@@ -36,10 +36,32 @@ pub(crate) fn forked(reading: Reading) -> Reading {
     reading.fork(Epoch::new(2), Epoch::new(1), 90)
 }
 
+type Nodes = HashMap<&'static str, Arc<Mutex<Option<Reading>>>>;
+
+/// Moves nodes from wherever it is called.
+pub(crate) struct Remote(Nodes);
+
+impl Remote {
+    pub(crate) fn put(&self, node: &str, reading: Option<Reading>) {
+        *self.0[node].lock() = reading;
+    }
+
+    /// `p` is gone, `r1` was promoted at 90 and went on to 200, `r2` follows it.
+    pub(crate) fn fail_over(&self) {
+        self.put("p", None);
+        self.put("r1", Some(forked(primary(2, 200))));
+        self.put("r2", Some(forked(replica(2, 200))));
+    }
+
+    pub(crate) fn down(&self) {
+        self.0.keys().for_each(|node| self.put(node, None));
+    }
+}
+
 /// A primary `p` at 100 and replicas `r1` and `r2` at 80, in epoch 1, each in its first run.
 pub(crate) struct Cluster {
     pub(crate) topology: Topology,
-    nodes: HashMap<&'static str, Arc<Mutex<Option<Reading>>>>,
+    nodes: Nodes,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -71,9 +93,13 @@ impl Cluster {
         cluster
     }
 
+    pub(crate) fn remote(&self) -> Remote {
+        Remote(self.nodes.clone())
+    }
+
     /// What a node answers from now on, without waiting until it was read.
     pub(crate) fn put(&self, node: &str, reading: Option<Reading>) {
-        *self.nodes[node].lock() = reading;
+        self.remote().put(node, reading);
     }
 
     /// Moves a node, and waits until all have been read.
@@ -91,11 +117,8 @@ impl Cluster {
         sleep(Duration::from_millis(25)).await;
     }
 
-    /// `p` is gone, `r1` was promoted at 90 and went on to 200, `r2` follows it.
     pub(crate) async fn fail_over(&self) {
-        self.put("p", None);
-        self.put("r1", Some(forked(primary(2, 200))));
-        self.put("r2", Some(forked(replica(2, 200))));
+        self.remote().fail_over();
         self.seen().await;
         self.seen().await;
     }
@@ -152,13 +175,6 @@ impl Client {
 }
 
 /// A run of `node`'s server, as a data layer reports it.
-#[expect(dead_code, reason = "x")]
 pub(crate) fn run(node: &str, incarnation: u64, position: Position) -> Run {
     Run::new(NodeName::from(node), Incarnation(incarnation), position)
-}
-
-/// A data layer that has used the primary.
-#[expect(dead_code, reason = "x")]
-pub(crate) fn used_primary(context: &RywContext, run: Run) {
-    context.served_by(Route::Primary, Reason::Write, Some(run));
 }

@@ -14,6 +14,7 @@ mod outcomes;
 mod readiness;
 mod regressions;
 mod router;
+mod runs;
 mod sessions;
 mod slow_store;
 mod tokens;
