@@ -137,9 +137,10 @@ pub(crate) async fn settle(
 /// The client knows what it has lost, and goes on from what the primary has now.
 async fn forget_lost(config: &Config, identity: &Identity, told: &Marks, from: Position) {
     let forgotten = async {
-        config.store.acknowledge(&identity.keys, told).await?;
+        // In this order: what survived of the marks is in `from` before they go, wherever this is cut short.
         let update = Update { marks: Marks::at(from), hold: None };
-        config.store.join(&identity.keys, &update).await
+        config.store.join(&identity.keys, &update).await?;
+        config.store.acknowledge(&identity.keys, told).await
     };
     let forgotten = timeout(config.store_deadline, forgotten).await;
     if !matches!(forgotten, Ok(Ok(()))) {

@@ -464,7 +464,9 @@ impl RywContext {
             }
             marks.join(&saved.marks);
             let fresh = saved.marks.is_pending();
-            (marks != required.marks || born.is_some()).then(|| self.seal(marks, fresh)).flatten()
+            // What the store knew of a write's subjects already, this client may not have.
+            let news = saved.event != Recorded::Read && !identity.carried.marks.covers(&saved.marks);
+            (news || marks != required.marks || born.is_some()).then(|| self.seal(marks, fresh)).flatten()
         });
         if let Some(lost) = lost {
             config.lost_told(lost);

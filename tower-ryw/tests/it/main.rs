@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cancel;
+mod cluster;
 mod context;
 mod harness;
 mod ladder;
@@ -13,6 +14,7 @@ mod outcomes;
 mod readiness;
 mod regressions;
 mod router;
+mod runs;
 mod sessions;
 mod slow_store;
 mod tokens;

@@ -1,8 +1,11 @@
 //! A token is a hint about freshness: it can make a read fresher or slower, nothing else.
 
-use tower_ryw::{ClusterId, Epoch, Key, Keyring, Level, Marks, Position, Tenant};
+use tower_ryw::{ClusterId, Epoch, Key, Keyring, Level, Marks, Position, RywContext, Tenant};
 
-use crate::harness::{session, with_positions};
+use crate::{
+    cluster::{Client, Cluster, at},
+    harness::{session, with_positions},
+};
 
 fn key() -> Key {
     Key::new(1, &[7; 32]).unwrap()
@@ -62,4 +65,20 @@ async fn a_client_can_ask_for_more_and_never_for_less() {
         assert_eq!(read.body, "1");
         assert!(read.route().contains(expected), "{asked}: {}", read.route());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_gives_its_client_a_token_whatever_the_store_knew_already() {
+    let cluster = Cluster::start().await;
+    let user = |_: tower_ryw::RequestHead<'_>| vec![ryw_core::Subject::user("u17").unwrap()];
+    let layer = cluster.layer().subjects(user).build().unwrap();
+    let tells = |context: RywContext| async move { context.mark_written_at(at(1, 90)) };
+    let client = Client::with(&layer, axum::routing::post(tells));
+    // One device has written at 100, and the other one's write has an earlier place.
+    let first = client.post(&[session("desktop")]).await;
+    let second = client.send("POST", "/it", &[session("phone")]).await;
+    assert!(first.header("ryw-token").is_some() && second.header("ryw-token").is_some());
+    let token = second.header("ryw-token").unwrap();
+    let again = client.send("POST", "/it", &[session("phone"), ("ryw-token", token)]).await;
+    assert!(again.header("ryw-token").is_none(), "it has that already");
 }
