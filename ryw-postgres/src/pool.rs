@@ -206,7 +206,12 @@ impl RywPool {
     async fn get_for(&self, context: &RywContext, failed: &mut Vec<NodeName>) -> Result<RywConnection, PoolError> {
         let topology = &self.0.topology;
         let directed = (context.route(), context.reason());
-        let (mut route, mut reason) = if failed.is_empty() { directed } else { context.without(failed) };
+        let (mut route, mut reason) = if failed.is_empty() {
+            directed
+        } else {
+            let nobody = || PoolError::new("any replica", PoolErrorKind::NoReplica);
+            context.without(failed).ok_or_else(nobody)?
+        };
         loop {
             let replica = match &route {
                 Route::Replica { node: Some(name) } => self.node(name),
@@ -228,9 +233,9 @@ impl RywPool {
                         topology.failed(name);
                     }
                     failed.push(name.clone());
+                    (route, reason) = context.without(failed).ok_or(error)?;
                 }
             }
-            (route, reason) = context.without(failed);
         }
         let reason = if context.route() == Route::Primary { context.reason() } else { Reason::NoReplica };
         self.primary_for(context, reason, false).await
