@@ -443,7 +443,8 @@ impl RywContext {
     fn served(&self) -> (Route, Reason) {
         let progress = self.0.progress.lock();
         let primary = progress.served.iter().find(|(route, ..)| *route == Route::Primary);
-        let told = primary.or(progress.served.first()).map(|(route, reason, _)| (route.clone(), *reason));
+        // Whoever came last has finished what others had to give up.
+        let told = primary.or(progress.served.last()).map(|(route, reason, _)| (route.clone(), *reason));
         drop(progress);
         told.unwrap_or_else(|| self.directed())
     }
