@@ -1,8 +1,12 @@
 //! What looks like one pool, and follows the current request's route.
 
 use std::{
+    future::Future,
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -74,6 +78,16 @@ struct Lease(Option<PooledConnection<'static, Manager>>);
 pub(crate) struct Connection {
     client: Client,
     backend: Backend,
+    /// Something is under way on it that nobody waits for any more.
+    abandoned: AtomicBool,
+}
+
+/// Why a statement has no answer.
+#[derive(Debug)]
+enum Failure {
+    Error(Error),
+    /// Its node went down.
+    Down,
 }
 
 /// Makes connections for bb8.
@@ -151,14 +165,15 @@ impl RywPool {
     /// Runs one statement where the current request is to be served, and returns its rows.
     ///
     /// A statement that a replica refuses because it writes is run on the primary instead, and the request is marked; one
-    /// that a replica breaks off (a recovery conflict, a lost connection) is run on another node.
+    /// that a replica breaks off (a recovery conflict, a lost connection), or that it has not answered when it goes down,
+    /// is run on another node.
     ///
     /// # Errors
     /// [`QueryError`]: the pool's error, or that of the statement.
     pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, QueryError> {
         let (mut connection, mut failed) = (self.get().await?, Vec::new());
         loop {
-            match connection.query(statement, params).await {
+            match self.while_up(&connection, connection.query(statement, params)).await {
                 Ok(rows) => return Ok(rows),
                 Err(error) => connection = self.elsewhere(connection, error, &mut failed).await?,
             }
@@ -172,9 +187,29 @@ impl RywPool {
     pub async fn execute(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, QueryError> {
         let (mut connection, mut failed) = (self.get().await?, Vec::new());
         loop {
-            match connection.execute(statement, params).await {
+            match self.while_up(&connection, connection.execute(statement, params)).await {
                 Ok(count) => return Ok(count),
                 Err(error) => connection = self.elsewhere(connection, error, &mut failed).await?,
+            }
+        }
+    }
+
+    /// Runs a statement; on a replica, only as long as the node is there: one that has fallen silent may never answer.
+    async fn while_up<T>(
+        &self,
+        connection: &RywConnection,
+        statement: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Failure> {
+        let by_replica = connection.trace.is_none();
+        let Some(node) = self.node(&connection.node).filter(|_| by_replica) else {
+            return statement.await.map_err(Failure::Error);
+        };
+        tokio::select! {
+            biased;
+            answer = statement => answer.map_err(Failure::Error),
+            () = node.goes_down(&self.0.topology) => {
+                connection.connection.abandoned.store(true, Relaxed);
+                Err(Failure::Down)
             }
         }
     }
@@ -183,12 +218,16 @@ impl RywPool {
     async fn elsewhere(
         &self,
         connection: RywConnection,
-        error: Error,
+        failure: Failure,
         failed: &mut Vec<NodeName>,
     ) -> Result<RywConnection, QueryError> {
-        let Some(context) = RywContext::current() else { return Err(error.into()) };
         let by_replica = connection.trace.is_none();
-        match trouble(&error).filter(|_| by_replica) {
+        let found = match &failure {
+            Failure::Error(error) => trouble(error).filter(|_| by_replica),
+            Failure::Down => Some(Trouble::Broken),
+        };
+        let Some(context) = RywContext::current() else { return Err(failure.of(&connection.node)) };
+        match found {
             Some(Trouble::Writes) => {
                 drop(connection);
                 Ok(self.primary_for(&context, Reason::Replayed, true).await?)
@@ -199,14 +238,19 @@ impl RywPool {
                 drop(connection);
                 Ok(self.get_for(&context, failed).await?)
             }
-            None => Err(error.into()),
+            None => Err(failure.of(&connection.node)),
         }
     }
 
     async fn get_for(&self, context: &RywContext, failed: &mut Vec<NodeName>) -> Result<RywConnection, PoolError> {
         let topology = &self.0.topology;
         let directed = (context.route(), context.reason());
-        let (mut route, mut reason) = if failed.is_empty() { directed } else { context.without(failed) };
+        let (mut route, mut reason) = if failed.is_empty() {
+            directed
+        } else {
+            let nobody = || PoolError::new("any replica", PoolErrorKind::NoReplica);
+            context.without(failed).ok_or_else(nobody)?
+        };
         loop {
             let replica = match &route {
                 Route::Replica { node: Some(name) } => self.node(name),
@@ -228,9 +272,9 @@ impl RywPool {
                         topology.failed(name);
                     }
                     failed.push(name.clone());
+                    (route, reason) = context.without(failed).ok_or(error)?;
                 }
             }
-            (route, reason) = context.without(failed);
         }
         let reason = if context.route() == Route::Primary { context.reason() } else { Reason::NoReplica };
         self.primary_for(context, reason, false).await
@@ -329,6 +373,15 @@ impl Node {
     }
 }
 
+impl Failure {
+    fn of(self, node: &NodeName) -> QueryError {
+        match self {
+            Self::Error(error) => error.into(),
+            Self::Down => PoolError::new(node.as_str(), PoolErrorKind::Down).into(),
+        }
+    }
+}
+
 impl RywConnection {
     /// The node it is to.
     #[must_use]
@@ -408,7 +461,7 @@ impl ManageConnection for Manager {
     async fn connect(&self) -> Result<Connection, Error> {
         let client = self.0.make.connect(self.0.config.clone()).await?;
         let backend = Backend::of(&client).await?;
-        Ok(Connection { client, backend })
+        Ok(Connection { client, backend, abandoned: AtomicBool::new(false) })
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), Error> {
@@ -416,6 +469,6 @@ impl ManageConnection for Manager {
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.client.is_closed()
+        connection.client.is_closed() || connection.abandoned.load(Relaxed)
     }
 }

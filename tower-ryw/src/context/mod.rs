@@ -271,13 +271,14 @@ impl RywContext {
         follows && view.lineage.as_ref().is_some_and(|lineage| !lineage.has_lost(position)) && bound.is_none_or(in_time)
     }
 
-    /// Where else this read may be served, at once, when these nodes can't. For data layers.
+    /// Where else this read may be served, at once, when these nodes can't. `None` where nobody may: the primary is not
+    /// a way out for what it does not show, or must not be asked for. For data layers.
     #[must_use]
-    pub fn without(&self, excluded: &[NodeName]) -> (Route, Reason) {
+    pub fn without(&self, excluded: &[NodeName]) -> Option<(Route, Reason)> {
         let Inner { config, identity, required, decision, .. } = &*self.0;
         match attempt(config, &identity.terms, required, decision.waited, false, excluded) {
-            Attempt::Routed(Routing { decision, .. }) => (decision.route, decision.reason),
-            _ => (Route::Primary, Reason::NoReplica),
+            Attempt::Routed(Routing { decision, .. }) => Some((decision.route, decision.reason)),
+            _ => None,
         }
     }
 
@@ -314,9 +315,10 @@ impl RywContext {
             return false;
         }
         let elsewhere = match trouble {
-            Trouble::Writes => (Route::Primary, Reason::Replayed),
+            Trouble::Writes => Some((Route::Primary, Reason::Replayed)),
             Trouble::Node(node) => self.without(&[node]),
         };
+        let Some(elsewhere) = elsewhere else { return false };
         let mut progress = self.0.progress.lock();
         if elsewhere.1 == Reason::Replayed {
             progress.told = Told::Written;
@@ -441,7 +443,8 @@ impl RywContext {
     fn served(&self) -> (Route, Reason) {
         let progress = self.0.progress.lock();
         let primary = progress.served.iter().find(|(route, ..)| *route == Route::Primary);
-        let told = primary.or(progress.served.first()).map(|(route, reason, _)| (route.clone(), *reason));
+        // Whoever came last has finished what others had to give up.
+        let told = primary.or(progress.served.last()).map(|(route, reason, _)| (route.clone(), *reason));
         drop(progress);
         told.unwrap_or_else(|| self.directed())
     }
