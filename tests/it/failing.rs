@@ -181,10 +181,6 @@ impl Client {
         Self { service: service.clone(), ..self.clone() }
     }
 
-    pub(crate) fn is_named(&self) -> bool {
-        self.named
-    }
-
     pub(crate) fn level(&self) -> &'static str {
         self.level
     }

@@ -6,6 +6,7 @@ mod cancel;
 mod capture;
 mod commit;
 mod failing;
+mod failover;
 
 mod grpc;
 mod lost;
