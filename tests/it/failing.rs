@@ -1,6 +1,6 @@
 //! How servers fail in these tests, handlers that are stopped halfway, and clients that live through it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -35,6 +35,11 @@ impl Replication {
         }
         world.caught_up().await;
         Self(proxy)
+    }
+
+    /// Both ways, from now on.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.0.delay(Direction::Both, delay);
     }
 
     /// From its return on, nothing that the primary writes gets to them.

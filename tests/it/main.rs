@@ -7,6 +7,7 @@ mod capture;
 mod commit;
 mod failing;
 mod failover;
+mod foreign;
 
 mod grpc;
 mod lost;
@@ -14,6 +15,8 @@ mod node_dies;
 mod offload;
 mod pool;
 mod stale;
+mod through;
 mod unknown;
 mod unsynced;
+mod waits;
 mod world;
