@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use ryw_core::Epoch;
 use tokio::time::timeout;
 use tokio_postgres::{
     Client, Config, Error, NoTls, Socket,
@@ -185,18 +186,29 @@ impl Builder {
                 Err(error) => return Err(error),
             }
         }
+        // Who is asked which cluster this is: whoever is given as the primary, whatever it is now, or else a standby. A
+        // server that accepts writes may be of another one, such as a logical subscriber.
+        let is_first = |target: &Target| target.name == targets[0].name;
+        let vouches = |(target, reading): &&(&Target, NodeReading)| (!is_first(target), reading.role == Role::Primary);
+        let reference = found.iter().min_by_key(vouches);
+        for (target, reading) in &found {
+            let expected = reference.map_or(reading.position, |(_, reading)| reading.position).cluster();
+            let other = reading.position.cluster();
+            if other != expected {
+                let kind = ConnectErrorKind::OtherCluster { primary: expected.get(), replica: other.get() };
+                return Err(ConnectError::new(target.name.as_str(), kind));
+            }
+        }
         // Of two that say so, the one in the newer epoch: the other's reign has ended.
         let primaries = || found.iter().filter(|(_, reading)| reading.role == Role::Primary);
         let Some((first, primary)) = primaries().rev().max_by_key(|(_, reading)| reading.position.epoch()) else {
             let standby = || ConnectError::new(targets[0].name.as_str(), ConnectErrorKind::NotAPrimary);
             return Err(unreachable.into_iter().next().unwrap_or_else(standby));
         };
-        for (target, reading) in &found {
-            let (expected, other) = (primary.position.cluster(), reading.position.cluster());
-            if other != expected {
-                let kind = ConnectErrorKind::OtherCluster { primary: expected.get(), replica: other.get() };
-                return Err(ConnectError::new(target.name.as_str(), kind));
-            }
+        // Nobody vouches for it, and no standby was ever promoted in the first timeline.
+        let alone = reference.is_some_and(|(reference, _)| reference.name == first.name);
+        if alone && !is_first(first) && primary.position.epoch() <= Epoch::new(1) {
+            return Err(ConnectError::new(first.name.as_str(), ConnectErrorKind::NotAReplica));
         }
         let same_epoch = |reading: &NodeReading| reading.position.epoch() == primary.position.epoch();
         match primaries().find(|(target, reading)| target.name != first.name && same_epoch(reading)) {

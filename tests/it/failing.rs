@@ -1,6 +1,6 @@
 //! How servers fail in these tests, handlers that are stopped halfway, and clients that live through it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -37,6 +37,11 @@ impl Replication {
         Self(proxy)
     }
 
+    /// Both ways, from now on.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.0.delay(Direction::Both, delay);
+    }
+
     /// From its return on, nothing that the primary writes gets to them.
     pub(crate) fn cut(&self) {
         self.0.black_hole(Direction::Both);
@@ -56,6 +61,10 @@ impl World {
 
     pub(crate) fn kill(&mut self, name: &str) {
         block_in_place(|| self.cluster.server_mut(name).unwrap().kill()).unwrap();
+    }
+
+    pub(crate) fn restart(&mut self, name: &str) {
+        block_in_place(|| self.cluster.server_mut(name).unwrap().start()).unwrap();
     }
 
     pub(crate) fn promote(&self, name: &str) {
@@ -175,6 +184,10 @@ impl Client {
     /// The same client, whose next requests another process answers.
     pub(crate) fn moves_to(&self, service: &Service) -> Self {
         Self { service: service.clone(), ..self.clone() }
+    }
+
+    pub(crate) fn level(&self) -> &'static str {
+        self.level
     }
 
     pub(crate) async fn send(&mut self, method: Method, value: Option<i64>, acknowledges: bool) -> Reply {

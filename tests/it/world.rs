@@ -33,6 +33,7 @@ pub(crate) const UPSERT: &str =
 pub(crate) struct World {
     pub(crate) service: Service,
     pub(crate) pool: RywPool,
+    pub(crate) layer: RywLayer,
     pub(crate) keys: Keyring,
     // Dropped last: the pool still talks to it.
     pub(crate) cluster: Cluster,
@@ -90,7 +91,7 @@ impl World {
         let keys = Keyring::new(Key::random().unwrap());
         let layer = set(settings(&pool, &keys)).build().unwrap();
         let service = Service::new(routes, &layer, &pool);
-        Self { service, pool, keys, cluster }
+        Self { service, pool, layer, keys, cluster }
     }
 
     /// Another process of the same service, which knows no session and no mark.
