@@ -3,9 +3,15 @@
 use std::time::Duration;
 
 use tower::ServiceExt;
-use tower_ryw::{Ladder, topology::NodeState};
+use tower_ryw::{
+    Ladder, RequestHead,
+    topology::{NodeState, WaitLimits},
+};
 
-use crate::harness::{LAG, answer, request, session, with_positions};
+use crate::{
+    cluster::{Client, Cluster, replica},
+    harness::{LAG, answer, request, session, with_positions},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -76,4 +82,55 @@ async fn without_any_watcher_reads_are_refused_and_writes_are_tried() {
     assert_eq!(read.status, 503, "{}", read.route());
     let write = answer(app.oneshot(request("PUT", "/v/a", &[session("me")], "1")).await).await;
     assert_eq!((write.status.as_u16(), write.header("x-consistency-enforced")), (204, Some("false")));
+}
+
+/// Reads that wait for a replica, each on a task of its own.
+fn waiting(client: &std::sync::Arc<Client>, headers: [(&'static str, &'static str); 2], count: usize) -> Vec<Read> {
+    let read = |_| {
+        let client = std::sync::Arc::clone(client);
+        tokio::spawn(async move { client.get(&headers).await.route().to_owned() })
+    };
+    (0..count).map(read).collect()
+}
+
+type Read = tokio::task::JoinHandle<String>;
+
+#[tokio::test(start_paused = true)]
+async fn no_session_and_no_tenant_takes_all_the_places_among_the_waiting() {
+    let cluster = Cluster::with_limits(WaitLimits::new().per_session(2).per_tenant(5)).await;
+    let tenant = |head: RequestHead<'_>| head.headers.get("x-tenant")?.to_str().ok()?.parse().ok();
+    let layer = cluster.layer().tenant(tenant).ladder(Ladder::new().wait(2 * SECOND)).build().unwrap();
+    let client = std::sync::Arc::new(Client::of(&layer));
+    let of = |name, tenant| [session(name), ("x-tenant", tenant)];
+    let everybody = [("a", "one"), ("b", "one"), ("c", "one"), ("d", "two")];
+    for (name, tenant) in everybody {
+        client.post(&of(name, tenant)).await;
+    }
+    // A first read of each session settles what a new store does not know.
+    cluster.set("r1", replica(1, 100)).await;
+    for (name, tenant) in everybody {
+        assert!(client.get(&of(name, tenant)).await.route().starts_with("replica"));
+    }
+    cluster.set("r1", replica(1, 80)).await;
+
+    let mut reads = Vec::new();
+    for ((name, tenant), count, places) in [
+        (everybody[0], 3, 2), // Two of one session.
+        (everybody[1], 3, 4),
+        (everybody[2], 3, 5), // Five of one tenant.
+        (everybody[3], 3, 7),
+    ] {
+        reads.extend(waiting(&client, of(name, tenant), count));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(cluster.topology.waiting(), places, "{name} of {tenant}");
+    }
+    let refused = reads.iter().filter(|read| read.is_finished()).count();
+    assert_eq!(refused, 5, "who finds no place does not wait");
+    cluster.set("r1", replica(1, 100)).await;
+    let mut routes = Vec::new();
+    for read in reads {
+        routes.push(read.await.unwrap());
+    }
+    let of = |prefix| routes.iter().filter(|route| route.starts_with(prefix)).count();
+    assert_eq!((of("replica;node=\"r1\";reason=waited"), of("primary;reason=behind")), (7, 5), "{routes:?}");
 }
