@@ -33,7 +33,7 @@ fn sessions(world: &World) -> Vec<Session> {
             0 => Client::named(&world.service, key, level),
             _ => Client::with_token_only(&world.service, key, level),
         };
-        Session { client, affected: number % 2 == 0 }
+        Session { client, affected: number.is_multiple_of(2) }
     };
     (0..SESSIONS).map(session).collect()
 }

@@ -1,0 +1,136 @@
+//! What the role of the pool needs, and nothing else: written out here so that the documentation can be checked.
+
+use axum::Router;
+use ryw_postgres::{
+    RywPool,
+    tokio_postgres::{NoTls, connect},
+};
+use ryw_testing::servers::postgres::{Cluster, ClusterBuilder, Standby};
+use tower_ryw::Position;
+
+use crate::world::{World, launch, shown, until, until_shown};
+
+/// `pg_read_all_stats`, of all that `pg_monitor` stands for: without it, a standby's timeline is the one of its last
+/// checkpoint, and commits that wait for standbys are not seen. The functions of the control file are everybody's.
+const WATCHES: &str = "
+    create role app login;
+    grant pg_read_all_stats to app;
+    grant select, insert, update on notes to app";
+
+/// To tell losses, which is to know where timelines have forked.
+const READS_HISTORY: &str = "grant execute on function pg_read_file(text, bigint, bigint, boolean) to app";
+
+/// A pool of that role, over a cluster whose standbys have the role too.
+async fn start(cluster: Cluster) -> World {
+    let url = |url: String| url.replace("//ryw@", "//app@");
+    let primary = RywPool::builder().primary(url(cluster.primary().url()));
+    let pool = cluster.standbys().iter().fold(primary, |pool, one| pool.replica_named(one.name(), url(one.url())));
+    for standby in cluster.standbys() {
+        let there = async || standby.psql("select count(*) from pg_roles where rolname = 'app'").unwrap() == "1";
+        until("the role is there", there).await;
+    }
+    let world = World::over(cluster, pool, Router::new(), |layer| layer).await;
+    world.caught_up().await;
+    let user = world.pool.get().await.unwrap().query_one("select current_user::text", &[]).await.unwrap();
+    assert_eq!(user.get::<_, String>(0), "app");
+    world
+}
+
+/// The first standby takes over, and like these others has not got the last write of the session `me`.
+async fn lose_a_write(world: &mut World, others: &[&str]) {
+    world.service.read("me", "none").await;
+    world.service.put("me", "note", 1).await;
+    until_shown(world.standby(), "note", 1).await;
+    until("the replica serves", async || world.service.read("me", "note").await.node() == Some("r1")).await;
+    for name in others.iter().chain(&["r1"]) {
+        world.cluster.server_mut(name).unwrap().stop_fast().unwrap();
+    }
+    world.service.put("me", "note", 2).await;
+    if let Some(ahead) = world.cluster.server("r3") {
+        until_shown(ahead, "note", 2).await;
+    }
+    world.cluster.primary_mut().kill().unwrap();
+    for name in others.iter().chain(&["r1"]) {
+        world.cluster.server_mut(name).unwrap().start().unwrap();
+    }
+    world.standby().promote().unwrap();
+    let leads = |world: &World| {
+        let view = world.pool.topology().view();
+        view.primary().is_some_and(|node| node.name().as_str() == "r1")
+    };
+    until("it leads", async || leads(world)).await;
+}
+
+#[tokio::test]
+async fn the_documented_grants_are_enough_to_tell_a_loss() {
+    let cluster = launch(Cluster::builder().standby(Standby::named("r1"))).await;
+    cluster.primary().psql(&format!("{WATCHES}; {READS_HISTORY}")).unwrap();
+    let mut world = start(cluster).await;
+    lose_a_write(&mut world, &[]).await;
+    until("the loss is told", async || {
+        let read = world.service.read("me", "note").await;
+        read.headers.contains_key("ryw-lost") && read.value() == Some(1)
+    })
+    .await;
+    world.service.put("other", "other", 1).await;
+    assert_eq!(world.service.read("other", "other").await.value(), Some(1));
+}
+
+#[tokio::test]
+async fn without_the_history_nothing_older_is_served_by_replicas() {
+    let standbys = ["r1", "r2", "r3"].map(Standby::named);
+    let cluster = launch(standbys.into_iter().fold(Cluster::builder(), ClusterBuilder::standby)).await;
+    cluster.primary().psql(WATCHES).unwrap();
+    let mut world = start(cluster).await;
+    lose_a_write(&mut world, &["r2"]).await;
+    world.cluster.follow("r2", "r1").unwrap();
+    // The third has left the history, and nobody can tell.
+    let anybody = async || {
+        let read = world.service.get("anybody", "/notes/note", "EVENTUAL").await;
+        assert!(read.value() == Some(1) && read.node() != Some("r3"), "{read:?}");
+        read.node() == Some("r2")
+    };
+    until("the other one serves", anybody).await;
+    for _ in 0..20 {
+        anybody().await;
+        let read = world.service.read("me", "note").await;
+        assert_eq!((read.value(), read.served().0), (Some(1), "primary"), "{read:?}");
+    }
+    assert_eq!(shown(world.cluster.server("r3").unwrap(), "note"), Some(2), "a chance to show what is lost");
+    // Marks from after it are as good as ever.
+    world.service.put("me-too", "note", 3).await;
+    until("it serves whoever came later", async || {
+        let read = world.service.read("me-too", "note").await;
+        assert_eq!(read.value(), Some(3), "{read:?}");
+        read.node() == Some("r2")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn waiting_commits_are_seen_without_a_superuser() {
+    let cluster = launch(Cluster::builder().standby(Standby::named("r1"))).await;
+    cluster.primary().psql(WATCHES).unwrap();
+    let world = start(cluster).await;
+    let visible = || {
+        let view = world.pool.topology().view();
+        let primary = view.primary().unwrap();
+        (primary.visible().map(Position::offset), primary.applied().map(Position::offset))
+    };
+    world.cluster.synchronous("zzz").unwrap();
+    let (url, service) = (world.cluster.primary().url(), world.service.clone());
+    // By another role than the pool's.
+    let (client, connection) = connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let writing = tokio::spawn(async move { client.batch_execute("insert into notes values ('note', 1)").await });
+    until_shown(world.standby(), "note", 1).await;
+    until("the wait is seen", async || {
+        let (visible, applied) = visible();
+        visible.is_some() && visible < applied
+    })
+    .await;
+    world.cluster.synchronous("").unwrap();
+    writing.await.unwrap().unwrap();
+    until("it is over", async || visible().0 == visible().1).await;
+    assert_eq!(service.read("me", "note").await.value(), Some(1));
+}
