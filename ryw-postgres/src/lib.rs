@@ -36,20 +36,33 @@
 mod error;
 mod timeline;
 mod reading;
-mod backend;
 mod connect;
-mod gate;
-mod trouble;
-mod unfinished;
 mod watcher;
+mod nodes;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+mod backend;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+mod gate;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+mod trouble;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+mod unfinished;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
 mod pool;
 
 pub use connect::{Builder, MakeClient};
-pub use error::{ConnectError, ConnectErrorKind, PoolError, PoolErrorKind, QueryError};
-pub use pool::{RywConnection, RywPool};
+pub use error::{ConnectError, ConnectErrorKind};
+pub use nodes::Nodes;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+pub use pool::{PoolError, PoolErrorKind};
 pub use reading::Capture;
-pub use trouble::note_error;
 
-pub use bb8;
 pub use tokio_postgres;
 pub use tower_ryw::Topology;
+#[cfg(feature = "bb8")]
+#[cfg_attr(docsrs, doc(cfg(feature = "bb8")))]
+pub use {
+    bb8,
+    pool::{QueryError, RywConnection, RywPool},
+    trouble::note_error,
+};

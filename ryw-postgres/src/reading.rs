@@ -25,7 +25,7 @@ pub enum Capture {
 /// there is no WAL receiver.
 ///
 /// Whether a commit waits for a synchronous standby is looked at after the position: what nobody waits for then is visible.
-const READ: &str = "
+pub(crate) const READ: &str = "
 select pg_is_in_recovery() as recovering,
        (select system_identifier from pg_control_system()) as cluster,
        case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end as applied,
@@ -41,6 +41,7 @@ select pg_is_in_recovery() as recovering,
             else exists (select from pg_stat_activity where wait_event = 'SyncRep') end as waiting";
 
 /// When the server was started, in µs by its own clock: tells its runs apart.
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
 pub(crate) const STARTED: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint";
 
 /// The last two arguments: the whole file, and no error when there is none.
@@ -124,33 +125,57 @@ pub(crate) async fn prepare(client: &Client) -> Result<Statement, Error> {
 }
 
 pub(crate) fn parse(row: &Row, capture: Capture) -> Result<Option<NodeReading>, Error> {
-    let recovering: bool = row.try_get("recovering")?;
-    let cluster: i64 = row.try_get("cluster")?;
-    let applied: Option<PgLsn> = row.try_get("applied")?;
-    let inserted: Option<PgLsn> = row.try_get("inserted")?;
-    let timeline: Option<String> = row.try_get("timeline")?;
-    let asynchronous: bool = row.try_get("asynchronous")?;
-    let started: i64 = row.try_get("started")?;
-    let (page, segment): (i64, i64) = (row.try_get("page")?, row.try_get("segment")?);
-
-    let timeline = timeline.and_then(|text| {
-        // A WAL file's name is hexadecimal, a timeline column is not.
-        if recovering { text.parse().ok() } else { u32::from_str_radix(&text, 16).ok() }
-    });
-    let flushed = applied.map(u64::from);
-    let offset = match inserted {
-        Some(inserted) if asynchronous || capture == Capture::Insert => {
-            Some(before_page_header(inserted.into(), page.unsigned_abs(), segment.unsigned_abs()))
-        }
-        _ => flushed,
-    };
-    let (Some(timeline), Some(offset)) = (timeline, offset) else { return Ok(None) };
-    Ok(Some(NodeReading {
-        role: if recovering { Role::Replica } else { Role::Primary },
-        position: Position::new(ClusterId::new(cluster.cast_unsigned()), Epoch::new(timeline), offset),
-        incarnation: Incarnation(started.cast_unsigned()),
+    let lsn = |column| row.try_get::<_, Option<PgLsn>>(column).map(|lsn| lsn.map(u64::from));
+    let answer = Answer {
+        recovering: row.try_get("recovering")?,
+        cluster: row.try_get("cluster")?,
+        applied: lsn("applied")?,
+        inserted: lsn("inserted")?,
+        timeline: row.try_get("timeline")?,
+        asynchronous: row.try_get("asynchronous")?,
+        page: row.try_get("page")?,
+        segment: row.try_get("segment")?,
+        started: row.try_get("started")?,
         waiting: row.try_get("waiting")?,
-    }))
+    };
+    Ok(answer.reading(capture))
+}
+
+/// What [`READ`] returns, whichever driver has asked.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) recovering: bool,
+    pub(crate) cluster: i64,
+    pub(crate) applied: Option<u64>,
+    pub(crate) inserted: Option<u64>,
+    pub(crate) timeline: Option<String>,
+    pub(crate) asynchronous: bool,
+    pub(crate) page: i64,
+    pub(crate) segment: i64,
+    pub(crate) started: i64,
+    pub(crate) waiting: Option<bool>,
+}
+
+impl Answer {
+    pub(crate) fn reading(self, capture: Capture) -> Option<NodeReading> {
+        let timeline = match self.recovering {
+            // A WAL file's name is hexadecimal, a timeline column is not.
+            true => self.timeline?.parse().ok()?,
+            false => u32::from_str_radix(&self.timeline?, 16).ok()?,
+        };
+        let offset = match self.inserted {
+            Some(inserted) if self.asynchronous || capture == Capture::Insert => {
+                before_page_header(inserted, self.page.unsigned_abs(), self.segment.unsigned_abs())
+            }
+            _ => self.applied?,
+        };
+        Some(NodeReading {
+            role: if self.recovering { Role::Replica } else { Role::Primary },
+            position: Position::new(ClusterId::new(self.cluster.cast_unsigned()), Epoch::new(timeline), offset),
+            incarnation: Incarnation(self.started.cast_unsigned()),
+            waiting: self.waiting,
+        })
+    }
 }
 
 /// The insert position counts the header of a page that nothing is on yet. A standby that has replayed everything

@@ -7,28 +7,24 @@ use std::{
 };
 
 use bb8::{ManageConnection, Pool, PooledConnection, RunError};
-use tokio::{
-    runtime::Handle,
-    time::{sleep, timeout},
-};
-use tokio_postgres::{Client, Error, Row, types::ToSql};
-use tower_ryw::{
-    NodeName, Reason, Route, Run, RywContext, Topology,
-    topology::{InUse, NodeState, NodeView},
-};
+use parking_lot::Mutex;
+use ryw_core::Position;
+use tokio::{runtime::Handle, time::timeout};
+use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
+use tower_ryw::{NodeName, Reason, RywContext, Topology, topology::InUse};
 
+use super::{PoolError, PoolErrorKind, Pools, QueryError, follow, reason_of, to_write};
 use crate::{
     backend::Backend,
     connect::{Builder, Target},
-    error::{PoolError, PoolErrorKind, QueryError},
-    gate::Link,
+    error::ConnectError,
+    gate::{Admitted, Link},
+    nodes::Nodes,
+    reading::{Capture, NodeReading, parse, prepare},
     trouble::{Trouble, note_error, trouble},
     unfinished::Trace,
-    watcher::Watchers,
 };
 
-/// How often a request that waits for a connection looks whether the node is still there.
-const DOWN_CHECK: Duration = Duration::from_millis(50);
 /// How long a connection that was dropped in the middle of something may take to finish it before it is closed.
 const FINISH: Duration = Duration::from_secs(30);
 
@@ -41,15 +37,8 @@ pub struct RywPool(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    nodes: Vec<Node>,
-    topology: Topology,
-    _watchers: Watchers,
-}
-
-#[derive(Debug)]
-struct Node {
-    target: Arc<Target>,
-    pool: Pool<Manager>,
+    nodes: Nodes,
+    pools: Vec<Pool<Manager>>,
 }
 
 /// A connection to one node, back in the pool when dropped. Dereferences to [`tokio_postgres::Client`].
@@ -74,6 +63,15 @@ struct Lease(Option<PooledConnection<'static, Manager>>);
 pub(crate) struct Connection {
     client: Client,
     backend: Backend,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// What this very server had applied when it was asked over this connection.
+    position: Option<Position>,
+    /// The question, once it has been asked.
+    read: Option<Statement>,
 }
 
 /// Makes connections for bb8.
@@ -86,29 +84,10 @@ impl RywPool {
         Builder::new()
     }
 
-    pub(crate) fn new(
-        targets: Vec<Arc<Target>>,
-        topology: Topology,
-        watchers: Watchers,
-        max: u32,
-        deadline: Duration,
-    ) -> Self {
-        let node = |target: Arc<Target>| Node {
-            pool: Pool::builder()
-                .max_size(max)
-                .connection_timeout(deadline)
-                // A dead connection is noticed without asking: see `take`.
-                .test_on_check_out(false)
-                .build_unchecked(Manager(Arc::clone(&target))),
-            target,
-        };
-        Self(Arc::new(Inner { nodes: targets.into_iter().map(node).collect(), topology, _watchers: watchers }))
-    }
-
     /// The positions of the nodes, for [`RywLayerBuilder::positions`](tower_ryw::RywLayerBuilder::positions).
     #[must_use]
     pub fn topology(&self) -> &Topology {
-        &self.0.topology
+        self.0.nodes.topology()
     }
 
     /// A connection to where the current request is to be served; outside of any request, to the primary.
@@ -120,8 +99,8 @@ impl RywPool {
     /// [`PoolError`] when there is no connection within the deadline. Cancelling the future loses nothing.
     pub async fn get(&self) -> Result<RywConnection, PoolError> {
         match RywContext::current() {
-            Some(context) => self.get_for(&context, &mut Vec::new()).await,
-            None => Ok(self.take_primary().await?.0),
+            Some(context) => follow(&*self.0, &context, &mut Vec::new()).await,
+            None => self.0.take_primary().await,
         }
     }
 
@@ -131,11 +110,8 @@ impl RywPool {
     /// As [`get`](Self::get).
     pub async fn primary(&self) -> Result<RywConnection, PoolError> {
         match RywContext::current() {
-            Some(context) => {
-                let reason = if context.route() == Route::Primary { context.reason() } else { Reason::Write };
-                self.primary_for(&context, reason, true).await
-            }
-            None => Ok(self.take_primary().await?.0),
+            Some(context) => to_write(&*self.0, &context, reason_of(&context)).await,
+            None => self.0.take_primary().await,
         }
     }
 
@@ -145,7 +121,7 @@ impl RywPool {
     /// As [`get`](Self::get), and [`PoolErrorKind::NoReplica`] when none is in service.
     pub async fn replica(&self) -> Result<RywConnection, PoolError> {
         let none = || PoolError::new("any replica", PoolErrorKind::NoReplica);
-        self.any_replica(&[]).ok_or_else(none)?.take(&self.0.topology).await
+        self.0.take(self.0.nodes.any_replica(&[]).ok_or_else(none)?).await
     }
 
     /// Runs one statement where the current request is to be served, and returns its rows.
@@ -191,118 +167,55 @@ impl RywPool {
         match trouble(&error).filter(|_| by_replica) {
             Some(Trouble::Writes) => {
                 drop(connection);
-                Ok(self.primary_for(&context, Reason::Replayed, true).await?)
+                Ok(to_write(&*self.0, &context, Reason::Replayed).await?)
             }
             Some(Trouble::Broken) => {
                 failed.push(connection.node.clone());
-                self.0.topology.failed(&connection.node);
+                self.0.nodes.topology().failed(&connection.node);
                 drop(connection);
-                Ok(self.get_for(&context, failed).await?)
+                Ok(follow(&*self.0, &context, failed).await?)
             }
             None => Err(error.into()),
         }
     }
+}
 
-    async fn get_for(&self, context: &RywContext, failed: &mut Vec<NodeName>) -> Result<RywConnection, PoolError> {
-        let topology = &self.0.topology;
-        let directed = (context.route(), context.reason());
-        let (mut route, mut reason) = if failed.is_empty() { directed } else { context.without(failed) };
-        loop {
-            let replica = match &route {
-                Route::Replica { node: Some(name) } => self.node(name),
-                // Positions come from elsewhere, or from nowhere: any replica that answers.
-                Route::Replica { node: None } => self.any_replica(failed),
-                _ => None,
-            };
-            let Some(replica) = replica else { break };
-            let name = &replica.target.name;
-            match replica.take_admitted(topology, context).await {
-                Ok((connection, run)) => {
-                    topology.succeeded(name);
-                    context.served_by(Route::Replica { node: Some(name.clone()) }, reason, Some(run));
-                    return Ok(connection);
-                }
-                Err(error) => {
-                    tracing::warn!(node = %name, %error, "replica can't be used");
-                    if error.kind() != PoolErrorKind::Behind {
-                        topology.failed(name);
-                    }
-                    failed.push(name.clone());
-                }
-            }
-            (route, reason) = context.without(failed);
-        }
-        let reason = if context.route() == Route::Primary { context.reason() } else { Reason::NoReplica };
-        self.primary_for(context, reason, false).await
+impl Pools for Inner {
+    type Connection = RywConnection;
+
+    fn nodes(&self) -> &Nodes {
+        &self.nodes
     }
 
-    async fn primary_for(
-        &self,
-        context: &RywContext,
-        reason: Reason,
-        writes: bool,
-    ) -> Result<RywConnection, PoolError> {
-        let (connection, run) = self.take_primary().await?;
-        context.served_by(Route::Primary, reason, Some(run));
-        if let Some(trace) = connection.trace.clone() {
-            context.unfinished_until(move || {
-                trace.doubt();
-                trace.ended()
-            });
-        }
-        if writes {
-            context.mark_written();
-        }
-        Ok(connection)
+    async fn read(&self, node: usize, context: &RywContext) -> Result<(RywConnection, Admitted), PoolError> {
+        let connection = self.take(node).await?;
+        let admitted = connection.link().admit_read(self.nodes.topology(), context, connection.ask()).await?;
+        Ok((connection, admitted))
     }
 
-    /// Only the primary that is known: the one that was configured may have become a standby, or its reign may have
-    /// ended.
-    async fn take_primary(&self) -> Result<(RywConnection, Run), PoolError> {
-        let topology = &self.0.topology;
-        let name = topology.view().primary().map(|node| node.name().clone());
-        let known = name.and_then(|name| self.node(&name));
-        let first = self.0.nodes[0].target.name.as_str();
-        let node = known.ok_or_else(|| PoolError::new(first, PoolErrorKind::NoPrimary))?;
-        let mut connection = node.take(topology).await?;
-        let run = connection.link().admit_write(topology).await?;
-        connection.trace = Some(Trace::new(&node.target, &connection.connection.backend));
-        Ok((connection, run))
-    }
-
-    fn any_replica(&self, excluded: &[NodeName]) -> Option<&Node> {
-        let view = self.0.topology.view();
-        let serves = |node: &&NodeView| node.state() == NodeState::Replica && !excluded.contains(node.name());
-        let up: Vec<_> = view.nodes().iter().filter(serves).collect();
-        self.node(fastrand::choice(up)?.name())
-    }
-
-    fn node(&self, name: &NodeName) -> Option<&Node> {
-        self.0.nodes.iter().find(|node| node.target.name == *name)
+    async fn write(&self, node: usize) -> Result<(RywConnection, Admitted, Arc<Trace>), PoolError> {
+        let mut connection = self.take(node).await?;
+        let admitted = connection.link().admit_write(self.nodes.topology(), connection.ask()).await?;
+        let trace = Trace::of_backend(self.nodes.target(node), &connection.connection.backend);
+        connection.trace = Some(Arc::clone(&trace));
+        Ok((connection, admitted, trace))
     }
 }
 
-impl Node {
-    /// A connection whose server may serve this request.
-    async fn take_admitted(
-        &self,
-        topology: &Topology,
-        context: &RywContext,
-    ) -> Result<(RywConnection, Run), PoolError> {
-        let connection = self.take(topology).await?;
-        let run = connection.link().admit_read(topology, context).await?;
-        Ok((connection, run))
+impl Inner {
+    async fn take_primary(&self) -> Result<RywConnection, PoolError> {
+        Ok(self.write(self.nodes.primary()?).await?.0)
     }
 
     /// A live connection, within the pool's deadline; at once an error when the node goes down meanwhile.
-    async fn take(&self, topology: &Topology) -> Result<RywConnection, PoolError> {
-        let name = &self.target.name;
+    async fn take(&self, node: usize) -> Result<RywConnection, PoolError> {
+        let name = self.nodes.name(node);
         let error_of = |kind| PoolError::new(name.as_str(), kind);
         loop {
             let connection = tokio::select! {
                 biased;
-                connection = self.pool.get_owned() => connection,
-                () = self.goes_down(topology) => return Err(error_of(PoolErrorKind::Down)),
+                connection = self.pools[node].get_owned() => connection,
+                () = self.nodes.goes_down(node) => return Err(error_of(PoolErrorKind::Down)),
             };
             let connection = connection.map_err(|error| match error {
                 RunError::User(error) => error_of(PoolErrorKind::Connect).with_source(error),
@@ -310,21 +223,10 @@ impl Node {
             })?;
             // One that died while idle: dropping it makes room for a new one.
             if !connection.client.is_closed() {
+                let in_use = self.nodes.topology().in_use(name);
                 let connection = Lease(Some(connection));
-                return Ok(RywConnection {
-                    node: name.clone(),
-                    connection,
-                    trace: None,
-                    _in_use: topology.in_use(name),
-                });
+                return Ok(RywConnection { node: name.clone(), connection, trace: None, _in_use: in_use });
             }
-        }
-    }
-
-    async fn goes_down(&self, topology: &Topology) {
-        let is_down = |node: &NodeView| *node.name() == self.target.name && node.state() == NodeState::Down;
-        while !topology.view().nodes().iter().any(is_down) {
-            sleep(DOWN_CHECK).await;
         }
     }
 }
@@ -345,7 +247,21 @@ impl RywConnection {
     }
 
     fn link(&self) -> Link<'_> {
-        Link { node: &self.node, client: &self.connection.client, backend: &self.connection.backend }
+        let Connection { backend, seen, .. } = &*self.connection;
+        Link { node: &self.node, server: Some(backend.server), applied: seen.lock().position }
+    }
+
+    /// Asks this very server, over this very connection. No transaction may be open on it.
+    async fn ask(&self) -> Result<Option<NodeReading>, Error> {
+        let Connection { client, seen, .. } = &*self.connection;
+        let prepared = seen.lock().read.clone();
+        let read = match prepared {
+            Some(read) => read,
+            None => prepare(client).await?,
+        };
+        let reading = parse(&client.query_one(&read, &[]).await?, Capture::Auto)?;
+        *seen.lock() = Seen { position: reading.map(|reading| reading.position), read: Some(read) };
+        Ok(reading)
     }
 }
 
@@ -401,6 +317,28 @@ impl DerefMut for RywConnection {
     }
 }
 
+impl Builder {
+    /// As [`watch`](Self::watch), with a pool.
+    ///
+    /// # Errors
+    /// [`ConnectError`] names the node and says what to change.
+    #[cfg_attr(docsrs, doc(cfg(feature = "bb8")))]
+    pub async fn connect(self) -> Result<RywPool, ConnectError> {
+        let (max, deadline) = (self.max_connections, self.connect_deadline);
+        let nodes = self.watch().await?;
+        let pool = |target: &Arc<Target>| {
+            Pool::builder()
+                .max_size(max)
+                .connection_timeout(deadline)
+                // A dead connection is noticed without asking: see `take`.
+                .test_on_check_out(false)
+                .build_unchecked(Manager(Arc::clone(target)))
+        };
+        let pools = nodes.targets.iter().map(pool).collect();
+        Ok(RywPool(Arc::new(Inner { nodes, pools })))
+    }
+}
+
 impl ManageConnection for Manager {
     type Connection = Connection;
     type Error = Error;
@@ -408,7 +346,7 @@ impl ManageConnection for Manager {
     async fn connect(&self) -> Result<Connection, Error> {
         let client = self.0.make.connect(self.0.config.clone()).await?;
         let backend = Backend::of(&client).await?;
-        Ok(Connection { client, backend })
+        Ok(Connection { client, backend, seen: Mutex::default() })
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), Error> {

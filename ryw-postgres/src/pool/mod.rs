@@ -1,0 +1,146 @@
+//! What all pools have in common: how a request's route becomes a connection.
+
+#[cfg(feature = "bb8")]
+mod bb8;
+mod error;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use tower_ryw::{
+    NodeName, Reason, Route, RywContext,
+    topology::{NodeState, NodeView},
+};
+
+use crate::{connect::Target, gate::Admitted, nodes::Nodes, unfinished::Trace};
+
+pub use error::{PoolError, PoolErrorKind};
+#[cfg(feature = "bb8")]
+pub use {
+    bb8::{RywConnection, RywPool},
+    error::QueryError,
+};
+
+/// How often a request that waits for a connection looks whether the node is still there.
+const DOWN_CHECK: Duration = Duration::from_millis(50);
+
+/// Connections to each node, in the order of [`Nodes::targets`].
+pub(crate) trait Pools: Sync {
+    /// A connection that is in use.
+    type Connection: Send;
+
+    fn nodes(&self) -> &Nodes;
+
+    /// A connection to that node, whose server may serve the request.
+    fn read(
+        &self,
+        node: usize,
+        context: &RywContext,
+    ) -> impl Future<Output = Result<(Self::Connection, Admitted), PoolError>> + Send;
+
+    /// A connection to that node, whose server is the primary, and what may become of what is written over it.
+    fn write(
+        &self,
+        node: usize,
+    ) -> impl Future<Output = Result<(Self::Connection, Admitted, Arc<Trace>), PoolError>> + Send;
+}
+
+/// A connection to where the request is to be served. Nodes that can't be used are added to `failed`.
+pub(crate) async fn follow<P: Pools>(
+    pools: &P,
+    context: &RywContext,
+    failed: &mut Vec<NodeName>,
+) -> Result<P::Connection, PoolError> {
+    let (nodes, topology) = (pools.nodes(), pools.nodes().topology());
+    let directed = (context.route(), context.reason());
+    let (mut route, mut reason) = if failed.is_empty() { directed } else { context.without(failed) };
+    loop {
+        let replica = match &route {
+            Route::Replica { node: Some(name) } => nodes.find(name),
+            // Positions come from elsewhere, or from nowhere: any replica that answers.
+            Route::Replica { node: None } => nodes.any_replica(failed),
+            _ => None,
+        };
+        let Some(replica) = replica else { break };
+        let name = nodes.name(replica);
+        match pools.read(replica, context).await {
+            Ok((connection, admitted)) => {
+                topology.succeeded(name);
+                context.served_by(Route::Replica { node: Some(name.clone()) }, reason, Some(admitted.run(name)));
+                return Ok(connection);
+            }
+            Err(error) => {
+                tracing::warn!(node = %name, %error, "replica can't be used");
+                if error.kind() != PoolErrorKind::Behind {
+                    topology.failed(name);
+                }
+                failed.push(name.clone());
+            }
+        }
+        (route, reason) = context.without(failed);
+    }
+    let reason = if context.route() == Route::Primary { context.reason() } else { Reason::NoReplica };
+    to_primary(pools, context, reason).await
+}
+
+/// A connection to the primary, for a part of the request that may write.
+pub(crate) async fn to_write<P: Pools>(
+    pools: &P,
+    context: &RywContext,
+    reason: Reason,
+) -> Result<P::Connection, PoolError> {
+    let connection = to_primary(pools, context, reason).await?;
+    context.mark_written();
+    Ok(connection)
+}
+
+/// Why the primary serves when it was asked for by name.
+pub(crate) fn reason_of(context: &RywContext) -> Reason {
+    if context.route() == Route::Primary { context.reason() } else { Reason::Write }
+}
+
+async fn to_primary<P: Pools>(pools: &P, context: &RywContext, reason: Reason) -> Result<P::Connection, PoolError> {
+    let nodes = pools.nodes();
+    let primary = nodes.primary()?;
+    let (connection, admitted, trace) = pools.write(primary).await?;
+    context.served_by(Route::Primary, reason, Some(admitted.run(nodes.name(primary))));
+    context.unfinished_until(move || trace.ended());
+    Ok(connection)
+}
+
+impl Nodes {
+    pub(crate) fn target(&self, node: usize) -> &Arc<Target> {
+        &self.targets[node]
+    }
+
+    pub(crate) fn name(&self, node: usize) -> &NodeName {
+        &self.targets[node].name
+    }
+
+    /// Only the primary that is known: the one that was configured may have become a standby, or its reign may have
+    /// ended.
+    pub(crate) fn primary(&self) -> Result<usize, PoolError> {
+        let name = self.topology().view().primary().map(|node| node.name().clone());
+        let none = || PoolError::new(self.name(0).as_str(), PoolErrorKind::NoPrimary);
+        name.and_then(|name| self.find(&name)).ok_or_else(none)
+    }
+
+    pub(crate) fn any_replica(&self, excluded: &[NodeName]) -> Option<usize> {
+        let view = self.topology().view();
+        let serves = |node: &&NodeView| node.state() == NodeState::Replica && !excluded.contains(node.name());
+        let up: Vec<_> = view.nodes().iter().filter(serves).collect();
+        self.find(fastrand::choice(up)?.name())
+    }
+
+    /// Completes when the node is down.
+    pub(crate) async fn goes_down(&self, node: usize) {
+        let is_down = |view: &NodeView| view.name() == self.name(node) && view.state() == NodeState::Down;
+        while !self.topology().view().nodes().iter().any(is_down) {
+            sleep(DOWN_CHECK).await;
+        }
+    }
+
+    fn find(&self, name: &NodeName) -> Option<usize> {
+        self.targets.iter().position(|target| target.name == *name)
+    }
+}
