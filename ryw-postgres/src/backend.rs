@@ -6,7 +6,7 @@ use ryw_core::ClusterId;
 use tokio_postgres::{Client, Error};
 use tower_ryw::topology::Incarnation;
 
-use crate::reading::{NodeReading, STARTED};
+use crate::reading::{CLUSTER, NodeReading, STARTED};
 
 /// One run of one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,20 @@ pub(crate) struct Server {
     pub(crate) cluster: ClusterId,
 }
 
+impl Server {
+    /// From what the server says: [`STARTED`], and its system identifier.
+    pub(crate) fn new(started: i64, cluster: i64) -> Self {
+        Self { incarnation: Incarnation(started.cast_unsigned()), cluster: ClusterId::new(cluster.cast_unsigned()) }
+    }
+
+    pub(crate) async fn of(client: &Client) -> Result<Self, Error> {
+        let identify = format!("select {STARTED}, {CLUSTER}");
+        let row = client.query_one(&identify, &[]).await?;
+        Ok(Self::new(row.try_get(0)?, row.try_get(1)?))
+    }
+}
+
+#[cfg(feature = "bb8")]
 /// The backend of one connection. An address may lead to one server today and to another tomorrow; a connection does
 /// not change its server.
 #[derive(Clone, Copy, Debug)]
@@ -25,23 +39,17 @@ pub(crate) struct Backend {
     pub(crate) server: Server,
 }
 
-impl Server {
-    /// From what the server says: [`STARTED`], and its system identifier.
-    pub(crate) fn new(started: i64, cluster: i64) -> Self {
-        Self { incarnation: Incarnation(started.cast_unsigned()), cluster: ClusterId::new(cluster.cast_unsigned()) }
-    }
-}
-
 impl From<NodeReading> for Server {
     fn from(reading: NodeReading) -> Self {
         Self { incarnation: reading.incarnation, cluster: reading.position.cluster() }
     }
 }
 
+#[cfg(feature = "bb8")]
 impl Backend {
     pub(crate) async fn of(client: &Client) -> Result<Self, Error> {
         let identify = format!(
-            "select pg_backend_pid(), {STARTED}, (select system_identifier from pg_control_system()), \
+            "select pg_backend_pid(), {STARTED}, {CLUSTER}, \
              coalesce((select (extract(epoch from backend_start) * 1000000)::bigint from pg_stat_activity \
                        where pid = pg_backend_pid()), 0)"
         );

@@ -15,6 +15,8 @@ pub struct ConnectError {
 pub enum ConnectErrorKind {
     /// The connection string can't be read.
     Url,
+    /// The connection string is not a URL, which sqlx needs.
+    NotAUrl,
     /// No primary was given.
     NoPrimary,
     /// Two nodes have the same name.
@@ -67,6 +69,11 @@ impl fmt::Display for ConnectError {
                 f,
                 "the connection string of {node} can't be read: accepted are postgres://user:password@host:port/database \
                  and key=value pairs"
+            )?,
+            ConnectErrorKind::NotAUrl => write!(
+                f,
+                "the connection string of {node} is none that sqlx can read: write it as \
+                 postgres://user:password@host:port/database"
             )?,
             ConnectErrorKind::NoPrimary => f.write_str("no primary is given: name one with Builder::primary")?,
             ConnectErrorKind::DuplicateName => write!(f, "two nodes are called {node}: each needs a name of its own")?,

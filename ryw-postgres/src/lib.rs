@@ -66,3 +66,10 @@ pub use {
     pool::{QueryError, RywConnection, RywPool},
     trouble::note_error,
 };
+#[cfg(feature = "sqlx")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlx")))]
+pub use {
+    pool::{RywSqlxPool, SqlxOptions},
+    sqlx,
+    trouble::note_sqlx_error,
+};

@@ -44,6 +44,10 @@ select pg_is_in_recovery() as recovering,
 #[cfg(any(feature = "bb8", feature = "sqlx"))]
 pub(crate) const STARTED: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint";
 
+/// The system identifier.
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+pub(crate) const CLUSTER: &str = "(select system_identifier from pg_control_system())";
+
 /// The last two arguments: the whole file, and no error when there is none.
 const HISTORY: &str = "select pg_read_file('pg_wal/' || $1 || '.history', 0, 1000000, true)";
 

@@ -21,9 +21,12 @@ use tokio::{
 use tokio_postgres::Error;
 
 use crate::{
-    backend::{ASK_DEADLINE, Backend, Server},
+    backend::{ASK_DEADLINE, Server},
     connect::Target,
 };
+
+#[cfg(feature = "bb8")]
+use crate::backend::Backend;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -35,6 +38,7 @@ static LOOKS: Semaphore = Semaphore::const_new(4);
 const HELD: u8 = 0;
 const GIVEN_BACK: u8 = 1;
 const QUIET: u8 = 2;
+#[cfg(feature = "bb8")]
 const BROKEN: u8 = 3;
 
 /// One use of a connection to a primary.
@@ -57,22 +61,11 @@ enum By {
     Application(String),
 }
 
+#[cfg(feature = "bb8")]
 impl Trace {
-    #[cfg(feature = "bb8")]
     pub(crate) fn of_backend(target: &Arc<Target>, backend: &Backend) -> Arc<Self> {
         let Backend { pid, started, server } = *backend;
         Self::new(target, server, By::Backend { pid, started }, HELD)
-    }
-
-    /// One use of some connection of this application: nobody says when it was given back.
-    #[cfg(feature = "sqlx")]
-    pub(crate) fn of_application(target: &Arc<Target>, server: Server, name: String) -> Arc<Self> {
-        Self::new(target, server, By::Application(name), GIVEN_BACK)
-    }
-
-    fn new(target: &Arc<Target>, server: Server, by: By, state: u8) -> Arc<Self> {
-        let (state, doubtful) = (AtomicU8::new(state), AtomicBool::new(false));
-        Arc::new(Self { target: Arc::clone(target), server, by, state, doubtful })
     }
 
     /// Whether nobody knows what became of the request.
@@ -88,6 +81,19 @@ impl Trace {
     /// The connection was asked: whether it has answered, after everything else that was sent over it.
     pub(crate) fn asked(&self, answered: bool) {
         self.state.store(if answered { QUIET } else { BROKEN }, Relaxed);
+    }
+}
+
+impl Trace {
+    /// One use of some connection of this application: nobody says when it was given back.
+    #[cfg(feature = "sqlx")]
+    pub(crate) fn of_application(target: &Arc<Target>, server: Server, name: String) -> Arc<Self> {
+        Self::new(target, server, By::Application(name), GIVEN_BACK)
+    }
+
+    fn new(target: &Arc<Target>, server: Server, by: By, state: u8) -> Arc<Self> {
+        let (state, doubtful) = (AtomicU8::new(state), AtomicBool::new(false));
+        Arc::new(Self { target: Arc::clone(target), server, by, state, doubtful })
     }
 
     /// Nobody knows what became of the request. Completes when what was sent over the connection can't commit any more.
@@ -134,7 +140,7 @@ impl Trace {
             from (select) as one left join pg_stat_activity as backend on backend.pid <> pg_backend_pid()";
         let client = self.target.make.connect(self.target.config.clone()).await?;
         // The server was restarted or replaced: its transactions are over.
-        if Backend::of(&client).await?.server != self.server {
+        if Server::of(&client).await? != self.server {
             return Ok(true);
         }
         let rows = match &self.by {

@@ -78,6 +78,20 @@ impl Error for PoolError {
     }
 }
 
+/// The pool's own, where it was one; otherwise this one, as the cause of an I/O error.
+#[cfg(feature = "sqlx")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlx")))]
+impl From<PoolError> for sqlx::Error {
+    fn from(mut error: PoolError) -> Self {
+        let io = |error: PoolError| Self::Io(std::io::Error::new(std::io::ErrorKind::NotConnected, error));
+        match error.source.take().map(|source| source.downcast::<Self>()) {
+            Some(Ok(original)) => *original,
+            Some(Err(source)) => io(PoolError { source: Some(source), ..error }),
+            None => io(error),
+        }
+    }
+}
+
 /// With the sentence: this is what `main` prints when it returns the error.
 impl fmt::Debug for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

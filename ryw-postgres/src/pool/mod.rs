@@ -3,6 +3,8 @@
 #[cfg(feature = "bb8")]
 mod bb8;
 mod error;
+#[cfg(feature = "sqlx")]
+mod sqlx;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -14,6 +16,8 @@ use tower_ryw::{
 
 use crate::{connect::Target, gate::Admitted, nodes::Nodes, unfinished::Trace};
 
+#[cfg(feature = "sqlx")]
+pub use self::sqlx::{RywSqlxPool, SqlxOptions};
 pub use error::{PoolError, PoolErrorKind};
 #[cfg(feature = "bb8")]
 pub use {
