@@ -8,6 +8,7 @@ mod grpc;
 mod node_dies;
 mod offload;
 mod pool;
+mod sqlx;
 mod stale;
 mod unsynced;
 mod world;
