@@ -140,6 +140,12 @@ impl Lineage {
         self.relate(position, Position::end_of(self.cluster, self.current)) == Relation::Lost
     }
 
+    /// Whether the current epoch's history is known to contain everything up to `position`, now or once it is written.
+    #[must_use]
+    pub fn continues(&self, position: Position) -> bool {
+        self.relate(position, Position::end_of(self.cluster, self.current)) == Relation::Reached
+    }
+
     /// A place at or before the fork of its epoch was written by an ancestor: names that ancestor instead.
     fn at_its_origin(&self, mut position: Position) -> Position {
         while let Some(fork) = self.forks.get(&position.epoch())
@@ -226,6 +232,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_said_of_the_current_epoch_only() {
+        let foreign = Position::new(ClusterId::new(2), Epoch::new(1), 9000);
         for (position, expected, why) in [
             (at(1, 100), false, "at the fork"),
             (at(1, 101), true, "beyond it"),
@@ -234,9 +241,11 @@ mod tests {
             (Position::end_of(CLUSTER, Epoch::new(4)), false, "the epoch goes on"),
             (Position::end_of(CLUSTER, Epoch::new(2)), true, "nobody knows where, and the epoch has ended"),
             (at(9, 10), false, "an epoch nobody has heard of is no proof"),
-            (Position::new(ClusterId::new(2), Epoch::new(1), 9000), false, "another cluster's"),
+            (foreign, false, "another cluster's"),
         ] {
             assert_eq!(family().has_lost(position), expected, "{why}");
+            let unknown = position.epoch() == Epoch::new(9) || position == foreign;
+            assert_eq!(family().continues(position), !expected && !unknown, "{why}");
         }
     }
 
@@ -296,6 +305,7 @@ mod tests {
                 let lineage = Lineage { current: Epoch::new(current), ..lineage.clone() };
                 let is_lost = !history(&forks, at(current, 40)).is_superset(&needs);
                 prop_assert_eq!(lineage.has_lost(required), is_lost, "in epoch {}, forks {:?}", current, forks);
+                prop_assert_eq!(lineage.continues(required), !is_lost, "in epoch {}, forks {:?}", current, forks);
                 let end = Position::end_of(CLUSTER, required.epoch());
                 let continues = history(&forks, at(current, 40)).is_superset(&history(&forks, at(mark.0, 40)));
                 prop_assert_eq!(lineage.has_lost(end), !continues, "the end, in epoch {}, forks {:?}", current, forks);

@@ -2,69 +2,64 @@
 
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use ryw_core::{ClusterId, Position};
-use tokio_postgres::{Client, Error, Statement};
+use ryw_core::ClusterId;
+use tokio_postgres::{Client, Error};
 use tower_ryw::topology::Incarnation;
 
-use crate::reading::{Capture, NodeReading, STARTED, parse, prepare};
+use crate::reading::{CLUSTER, NodeReading, STARTED};
 
+/// One run of one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) cluster: ClusterId,
+}
+
+impl Server {
+    /// From what the server says: [`STARTED`], and its system identifier.
+    pub(crate) fn new(started: i64, cluster: i64) -> Self {
+        Self { incarnation: Incarnation(started.cast_unsigned()), cluster: ClusterId::new(cluster.cast_unsigned()) }
+    }
+
+    pub(crate) async fn of(client: &Client) -> Result<Self, Error> {
+        let identify = format!("select {STARTED}, {CLUSTER}");
+        let row = client.query_one(&identify, &[]).await?;
+        Ok(Self::new(row.try_get(0)?, row.try_get(1)?))
+    }
+}
+
+#[cfg(feature = "bb8")]
 /// The backend of one connection. An address may lead to one server today and to another tomorrow; a connection does
 /// not change its server.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Backend {
     pub(crate) pid: i32,
     /// When it was started, in µs by the server's clock: process ids are used again.
     pub(crate) started: i64,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) cluster: ClusterId,
-    seen: Mutex<Seen>,
+    pub(crate) server: Server,
 }
 
-#[derive(Debug, Default)]
-struct Seen {
-    /// What this very server had applied when it was asked over this connection.
-    position: Option<Position>,
-    /// The question, once it has been asked.
-    read: Option<Statement>,
+impl From<NodeReading> for Server {
+    fn from(reading: NodeReading) -> Self {
+        Self { incarnation: reading.incarnation, cluster: reading.position.cluster() }
+    }
 }
 
+#[cfg(feature = "bb8")]
 impl Backend {
     pub(crate) async fn of(client: &Client) -> Result<Self, Error> {
         let identify = format!(
-            "select pg_backend_pid(), {STARTED}, (select system_identifier from pg_control_system()), \
+            "select pg_backend_pid(), {STARTED}, {CLUSTER}, \
              coalesce((select (extract(epoch from backend_start) * 1000000)::bigint from pg_stat_activity \
                        where pid = pg_backend_pid()), 0)"
         );
         // Prepared and closed within one round trip each; the common pooled connection asks this once in its life.
         let row = client.query_one(&identify, &[]).await?;
-        let (incarnation, cluster): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
         Ok(Self {
             pid: row.try_get(0)?,
             started: row.try_get(3)?,
-            incarnation: Incarnation(incarnation.cast_unsigned()),
-            cluster: ClusterId::new(cluster.cast_unsigned()),
-            seen: Mutex::default(),
+            server: Server::new(row.try_get(1)?, row.try_get(2)?),
         })
-    }
-
-    /// What this server is known to have applied, from an earlier question over this connection.
-    pub(crate) fn position(&self) -> Option<Position> {
-        self.seen.lock().position
-    }
-
-    /// Asks this very server, over this very connection. No transaction may be open on it.
-    pub(crate) async fn ask(&self, client: &Client) -> Result<Option<NodeReading>, Error> {
-        let prepared = self.seen.lock().read.clone();
-        let read = match prepared {
-            Some(read) => read,
-            None => prepare(client).await?,
-        };
-        let reading = parse(&client.query_one(&read, &[]).await?, Capture::Auto)?;
-        let mut seen = self.seen.lock();
-        seen.read = Some(read);
-        seen.position = reading.map(|reading| reading.position);
-        Ok(reading)
     }
 }
 

@@ -15,7 +15,7 @@ use tower_ryw::{
 
 use crate::{
     error::{ConnectError, ConnectErrorKind},
-    pool::RywPool,
+    nodes::Nodes,
     reading::{Capture, NodeReading, Reader},
     watcher::Watchers,
 };
@@ -68,14 +68,15 @@ pub(crate) struct Target {
     pub(crate) make: MakeClient,
 }
 
-/// Settings of a [`RywPool`]; [`connect`](Self::connect) checks them against the real nodes.
+/// Settings of a pool, or of [`Nodes`] without one. What makes them checks the settings against the real nodes.
 #[must_use]
 pub struct Builder {
     primary: Option<(String, String)>,
     replicas: Vec<(Option<String>, String)>,
     make: MakeClient,
-    max_connections: u32,
-    connect_deadline: Duration,
+    #[cfg(feature = "bb8")]
+    pub(crate) max_connections: u32,
+    pub(crate) connect_deadline: Duration,
     poll_interval: Duration,
     capture: Capture,
     wait_limits: WaitLimits,
@@ -87,6 +88,7 @@ impl Builder {
             primary: None,
             replicas: Vec::new(),
             make: MakeClient::new(NoTls),
+            #[cfg(feature = "bb8")]
             max_connections: 10,
             connect_deadline: Duration::from_secs(5),
             poll_interval: Duration::from_millis(20),
@@ -114,7 +116,8 @@ impl Builder {
         self
     }
 
-    /// How connections are encrypted. Default: not at all.
+    /// How the connections that are made with tokio-postgres are encrypted: those of the watchers, and those of
+    /// `RywPool`. Default: not at all.
     pub fn tls<T>(mut self, tls: T) -> Self
     where
         T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
@@ -126,7 +129,10 @@ impl Builder {
         self
     }
 
-    /// How many connections to keep to each node, besides its watcher's, at least 1. Default: 10.
+    /// How many connections a [`RywPool`](crate::RywPool) keeps to each node, besides its watcher's, at least 1.
+    /// Default: 10.
+    #[cfg(feature = "bb8")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "bb8")))]
     pub const fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = if connections == 0 { 1 } else { connections };
         self
@@ -156,14 +162,15 @@ impl Builder {
         self
     }
 
-    /// Connects to the nodes, checks that they are one cluster, and starts a watcher for each.
+    /// Connects to the nodes, checks that they are one cluster, and starts a watcher for each: for those who have a pool
+    /// of their own.
     ///
     /// Nodes that can't be reached now are watched all the same, and serve once they answer; one primary has to be there.
     /// Which one it is, the nodes say: after a failover it may be one that is given here as a replica.
     ///
     /// # Errors
     /// [`ConnectError`] names the node and says what to change.
-    pub async fn connect(self) -> Result<RywPool, ConnectError> {
+    pub async fn watch(self) -> Result<Nodes, ConnectError> {
         let targets = self.targets()?;
         self.check_all(&targets).await?;
         let topology = Topology::with_limits(self.wait_limits);
@@ -173,7 +180,7 @@ impl Builder {
             watchers.start(watch, target, self.capture);
         }
         watchers.ready(&topology, self.connect_deadline).await;
-        Ok(RywPool::new(targets, topology, watchers, self.max_connections, self.connect_deadline))
+        Ok(Nodes::new(targets, topology, watchers))
     }
 
     async fn check_all(&self, targets: &[Arc<Target>]) -> Result<(), ConnectError> {
@@ -222,15 +229,20 @@ impl Builder {
         }
     }
 
-    fn targets(&self) -> Result<Vec<Arc<Target>>, ConnectError> {
+    /// Name and connection string of each node, the primary's first.
+    pub(crate) fn named(&self) -> Result<Vec<(String, String)>, ConnectError> {
         let primary = self.primary.clone().ok_or_else(|| ConnectError::new("primary", ConnectErrorKind::NoPrimary))?;
         let replicas = (1..).zip(&self.replicas).map(|(number, (name, url))| {
             let name = name.clone().unwrap_or_else(|| format!("r{number}"));
             (name, url.clone())
         });
+        Ok(std::iter::once(primary).chain(replicas).collect())
+    }
+
+    fn targets(&self) -> Result<Vec<Arc<Target>>, ConnectError> {
         let mut names = HashSet::new();
         let mut targets = Vec::new();
-        for (name, url) in std::iter::once(primary).chain(replicas) {
+        for (name, url) in self.named()? {
             if !names.insert(name.clone()) {
                 return Err(ConnectError::new(name, ConnectErrorKind::DuplicateName));
             }

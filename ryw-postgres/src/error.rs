@@ -1,4 +1,4 @@
-//! What can go wrong, in words that say what to change. No part of a connection string is in any of them.
+//! What can be wrong with the nodes, in words that say what to change. No part of a connection string is in any of them.
 
 use std::{error::Error, fmt};
 
@@ -15,6 +15,8 @@ pub struct ConnectError {
 pub enum ConnectErrorKind {
     /// The connection string can't be read.
     Url,
+    /// The connection string is not a URL, which sqlx needs.
+    NotAUrl,
     /// No primary was given.
     NoPrimary,
     /// Two nodes have the same name.
@@ -68,6 +70,11 @@ impl fmt::Display for ConnectError {
                 "the connection string of {node} can't be read: accepted are postgres://user:password@host:port/database \
                  and key=value pairs"
             )?,
+            ConnectErrorKind::NotAUrl => write!(
+                f,
+                "the connection string of {node} is none that sqlx can read: write it as \
+                 postgres://user:password@host:port/database"
+            )?,
             ConnectErrorKind::NoPrimary => f.write_str("no primary is given: name one with Builder::primary")?,
             ConnectErrorKind::DuplicateName => write!(f, "two nodes are called {node}: each needs a name of its own")?,
             ConnectErrorKind::Unreachable => write!(f, "{node} can't be reached: check host, port, user and password")?,
@@ -97,7 +104,7 @@ impl fmt::Display for ConnectError {
 }
 
 /// tokio-postgres keeps the interesting part of its errors in their sources.
-fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+pub(crate) fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
@@ -111,102 +118,9 @@ impl Error for ConnectError {
     }
 }
 
-/// No connection could be had.
-pub struct PoolError {
-    node: String,
-    kind: PoolErrorKind,
-    source: Option<Box<dyn Error + Send + Sync>>,
-}
-
-/// Why not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PoolErrorKind {
-    /// All connections were in use, or none could be made, until the deadline.
-    Timeout,
-    /// A connection could not be made.
-    Connect,
-    /// No replica is in service.
-    NoReplica,
-    /// No primary is in service.
-    NoPrimary,
-    /// The node does not answer, or not in time.
-    Down,
-    /// The server behind the connection has not applied what the request must see.
-    Behind,
-}
-
-impl PoolError {
-    pub(crate) fn new(node: impl Into<String>, kind: PoolErrorKind) -> Self {
-        Self { node: node.into(), kind, source: None }
-    }
-
-    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-
-    /// What is wrong.
-    #[must_use]
-    pub const fn kind(&self) -> PoolErrorKind {
-        self.kind
-    }
-}
-
-impl fmt::Display for PoolError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node, kind, source } = self;
-        match kind {
-            PoolErrorKind::Timeout => write!(
-                f,
-                "no connection to {node} within the deadline: it can't be reached, or all connections are in use \
-                 (Builder::max_connections)"
-            )?,
-            PoolErrorKind::Connect => write!(f, "no connection to {node} could be made")?,
-            PoolErrorKind::NoPrimary => {
-                write!(f, "no primary is in service; {node}, which was given as one, is none now")?
-            }
-            PoolErrorKind::Down => write!(f, "{node} is down")?,
-            PoolErrorKind::Behind => {
-                write!(f, "the server behind {node}'s address has not applied what the request must see")?;
-            }
-            PoolErrorKind::NoReplica => f.write_str("no replica is in service")?,
-        }
-        match source {
-            Some(source) => write!(f, " ({})", innermost(&**source)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Error for PoolError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|source| &**source as _)
-    }
-}
-
-/// A statement could not be run.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum QueryError {
-    /// There was no connection to run it on.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-    /// The server has refused it.
-    #[error(transparent)]
-    Sql(#[from] tokio_postgres::Error),
-}
-
 /// With the sentence: this is what `main` prints when it returns the error.
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ConnectError({:?}: {self})", self.kind)
-    }
-}
-
-/// With the sentence: this is what `main` prints when it returns the error.
-impl fmt::Debug for PoolError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PoolError({:?}: {self})", self.kind)
     }
 }

@@ -4,72 +4,114 @@
 //! connection may lead to another: a replica that was replaced behind its address, an address that is balanced over
 //! several. As long as the connection's server is the one that was read, nothing has to be asked.
 
+use std::{error::Error, future::Future};
+
 use ryw_core::Position;
 use tokio::time::timeout;
-use tokio_postgres::Client;
 use tower_ryw::{
     NodeName, Run, RywContext, Topology,
     topology::{NodeState, NodeView, Role},
 };
 
 use crate::{
-    backend::{ASK_DEADLINE, Backend},
-    error::{PoolError, PoolErrorKind},
+    backend::{ASK_DEADLINE, Server},
+    pool::{PoolError, PoolErrorKind},
+    reading::NodeReading,
 };
 
-/// A connection and what is behind it.
+/// A connection, and what is known of what is behind it without asking.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link<'a> {
     pub(crate) node: &'a NodeName,
-    pub(crate) client: &'a Client,
-    pub(crate) backend: &'a Backend,
+    pub(crate) server: Option<Server>,
+    /// What that server has said earlier over this connection.
+    pub(crate) applied: Option<Position>,
+}
+
+/// Which server serves, and what it had applied or written then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitted {
+    pub(crate) server: Server,
+    position: Position,
+}
+
+impl Admitted {
+    pub(crate) fn run(&self, node: &NodeName) -> Run {
+        Run::new(node.clone(), self.server.incarnation, self.position)
+    }
 }
 
 impl Link<'_> {
-    /// Whether the server has applied what the request must see, before any snapshot of the request.
-    pub(crate) async fn admit_read(self, topology: &Topology, context: &RywContext) -> Result<Run, PoolError> {
-        let known = self.read_by_watcher(topology).or_else(|| self.backend.position());
-        if let Some(position) = known.filter(|position| context.admits(*position)) {
-            return Ok(self.run(position));
+    /// Whether the server has applied what the request must see, before any snapshot of the request. `ask` asks it over
+    /// this very connection, where that is needed.
+    pub(crate) async fn admit_read<E>(
+        self,
+        topology: &Topology,
+        context: &RywContext,
+        ask: impl Future<Output = Result<Option<NodeReading>, E>>,
+    ) -> Result<Admitted, PoolError>
+    where
+        E: Error + Send + Sync + 'static,
+    {
+        let known = self.read_by_watcher(topology).or_else(|| self.answered());
+        if let Some(known) = known.filter(|known| context.admits(known.position)) {
+            return Ok(known);
         }
-        match self.ask().await? {
-            (_, position) if context.admits(position) => Ok(self.run(position)),
+        match self.asked(ask).await? {
+            (_, answer) if context.admits(answer.position) => Ok(answer),
             _ => Err(self.error(PoolErrorKind::Behind)),
         }
     }
 
     /// Whether the server is the primary of the newest epoch.
-    pub(crate) async fn admit_write(self, topology: &Topology) -> Result<Run, PoolError> {
-        if let Some(position) = self.read_by_watcher(topology) {
-            return Ok(self.run(position));
+    pub(crate) async fn admit_write<E>(
+        self,
+        topology: &Topology,
+        ask: impl Future<Output = Result<Option<NodeReading>, E>>,
+    ) -> Result<Admitted, PoolError>
+    where
+        E: Error + Send + Sync + 'static,
+    {
+        if let Some(known) = self.read_by_watcher(topology) {
+            return Ok(known);
         }
-        let (role, position) = self.ask().await?;
+        let (role, answer) = self.asked(ask).await?;
+        let position = answer.position;
         let view = topology.view();
         let place = view.primary().and_then(NodeView::applied).map(|at| (at.cluster(), at.epoch()));
         let newest = place.is_none_or(|(cluster, epoch)| position.cluster() == cluster && position.epoch() >= epoch);
-        if role == Role::Primary && newest { Ok(self.run(position)) } else { Err(self.error(PoolErrorKind::NoPrimary)) }
+        if role == Role::Primary && newest { Ok(answer) } else { Err(self.error(PoolErrorKind::NoPrimary)) }
     }
 
     /// What the watcher has last read, when it has read it from this very server.
-    fn read_by_watcher(self, topology: &Topology) -> Option<Position> {
+    fn read_by_watcher(self, topology: &Topology) -> Option<Admitted> {
+        let server = self.server?;
         let view = topology.view();
         let node = view.nodes().iter().find(|node| node.name() == self.node)?;
         let serves = matches!(node.state(), NodeState::Primary | NodeState::Replica | NodeState::Ejected);
-        let position = node.applied().filter(|position| position.cluster() == self.backend.cluster)?;
-        (serves && node.incarnation() == self.backend.incarnation).then_some(position)
+        let position = node.applied().filter(|position| position.cluster() == server.cluster)?;
+        (serves && node.incarnation() == server.incarnation).then_some(Admitted { server, position })
     }
 
-    async fn ask(self) -> Result<(Role, Position), PoolError> {
-        match timeout(ASK_DEADLINE, self.backend.ask(self.client)).await {
-            Ok(Ok(Some(reading))) => Ok((reading.role, reading.position)),
+    fn answered(self) -> Option<Admitted> {
+        Some(Admitted { server: self.server?, position: self.applied? })
+    }
+
+    async fn asked<E>(
+        self,
+        ask: impl Future<Output = Result<Option<NodeReading>, E>>,
+    ) -> Result<(Role, Admitted), PoolError>
+    where
+        E: Error + Send + Sync + 'static,
+    {
+        match timeout(ASK_DEADLINE, ask).await {
+            Ok(Ok(Some(reading))) => {
+                Ok((reading.role, Admitted { server: reading.into(), position: reading.position }))
+            }
             Ok(Ok(None)) => Err(self.error(PoolErrorKind::Behind)),
             Ok(Err(error)) => Err(self.error(PoolErrorKind::Connect).with_source(error)),
             Err(late) => Err(self.error(PoolErrorKind::Down).with_source(late)),
         }
-    }
-
-    fn run(self, position: Position) -> Run {
-        Run::new(self.node.clone(), self.backend.incarnation, position)
     }
 
     fn error(self, kind: PoolErrorKind) -> PoolError {

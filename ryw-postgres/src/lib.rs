@@ -28,30 +28,66 @@
 //!
 //! # Privileges
 //!
-//! Nothing needs a superuser. The watchers' role needs `pg_monitor`, to see on which timeline a standby receives.
-//! After a failover, comparing positions across timelines needs the history file as well:
-//! `GRANT EXECUTE ON FUNCTION pg_read_file(text, bigint, bigint, boolean)`. Without it, marks from before the
-//! failover are served by the primary.
+//! Nothing needs a superuser. Besides what the application itself needs, the role of the connection strings needs this:
+//!
+//! ```sql
+//! GRANT pg_read_all_stats TO app;
+//! GRANT USAGE ON SCHEMA ryw TO app;
+//! GRANT EXECUTE ON FUNCTION ryw.timeline_history(text) TO app;
+//! ```
+//!
+//! The first (a part of `pg_monitor`) shows on which timeline a standby receives, which commits wait for synchronous
+//! standbys, and whether a write whose request was cut short is still under way. The others are to read where timelines
+//! have forked; a superuser installs the function once, from [`HELPERS`], in each database that is connected to. Without
+//! it `GRANT EXECUTE ON FUNCTION pg_read_file(text, bigint, bigint, boolean)` does as well, but with that the role can
+//! read every file of the server.
+//!
+//! Without either nothing is served that would be wrong, but losses are not told: after a failover, marks from before it
+//! are served by the primary, and replicas that have not got past it serve nobody.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
 mod timeline;
 mod reading;
-mod backend;
 mod connect;
-mod gate;
-mod trouble;
-mod unfinished;
 mod watcher;
+mod nodes;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+mod backend;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+mod gate;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+mod trouble;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+mod unfinished;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
 mod pool;
 
-pub use connect::{Builder, MakeClient};
-pub use error::{ConnectError, ConnectErrorKind, PoolError, PoolErrorKind, QueryError};
-pub use pool::{RywConnection, RywPool};
-pub use reading::Capture;
-pub use trouble::note_error;
+/// SQL that installs the function by which timelines are read without the right to read other files, see
+/// [Privileges](crate#privileges).
+pub const HELPERS: &str = include_str!("../sql/helpers.sql");
 
-pub use bb8;
+pub use connect::{Builder, MakeClient};
+pub use error::{ConnectError, ConnectErrorKind};
+pub use nodes::Nodes;
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+pub use pool::{PoolError, PoolErrorKind};
+pub use reading::Capture;
+
 pub use tokio_postgres;
 pub use tower_ryw::Topology;
+#[cfg(feature = "bb8")]
+#[cfg_attr(docsrs, doc(cfg(feature = "bb8")))]
+pub use {
+    bb8,
+    pool::{QueryError, RywConnection, RywPool},
+    trouble::note_error,
+};
+#[cfg(feature = "sqlx")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlx")))]
+pub use {
+    pool::{RywSqlxPool, SqlxOptions},
+    sqlx,
+    trouble::note_sqlx_error,
+};

@@ -25,7 +25,7 @@ pub enum Capture {
 /// there is no WAL receiver.
 ///
 /// Whether a commit waits for a synchronous standby is looked at after the position: what nobody waits for then is visible.
-const READ: &str = "
+pub(crate) const READ: &str = "
 select pg_is_in_recovery() as recovering,
        (select system_identifier from pg_control_system()) as cluster,
        case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end as applied,
@@ -41,10 +41,17 @@ select pg_is_in_recovery() as recovering,
             else exists (select from pg_stat_activity where wait_event = 'SyncRep') end as waiting";
 
 /// When the server was started, in µs by its own clock: tells its runs apart.
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
 pub(crate) const STARTED: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint";
 
-/// The last two arguments: the whole file, and no error when there is none.
-const HISTORY: &str = "select pg_read_file('pg_wal/' || $1 || '.history', 0, 1000000, true)";
+/// The system identifier.
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+pub(crate) const CLUSTER: &str = "(select system_identifier from pg_control_system())";
+
+/// Where a timeline has forked: with the [helper](crate::HELPERS), or else with the right to read any file. The last two
+/// arguments: the whole file, and no error when there is none.
+const HISTORY: [&str; 2] =
+    ["select ryw.timeline_history($1)", "select pg_read_file('pg_wal/' || $1 || '.history', 0, 1000000, true)"];
 
 /// A history that could not be read is tried again after so many readings, which also limits the warnings.
 const RETRY_AFTER: u32 = 500;
@@ -99,14 +106,22 @@ impl Reader {
         self.forks.iter().fold(report, |report, fork| report.fork(fork.epoch, fork.parent, fork.at))
     }
 
+    async fn history_file(&self, name: &str) -> Result<Option<String>, Error> {
+        let [helper, any_file] = HISTORY;
+        let row = match self.client.query_one(helper, &[&name]).await {
+            Err(error) if error.code().is_some() => self.client.query_one(any_file, &[&name]).await?,
+            answer => answer?,
+        };
+        row.try_get(0)
+    }
+
     async fn read_history(&mut self, timeline: Epoch) {
         // The first timeline has none.
         if timeline <= Epoch::new(1) {
             self.history_of = Some(timeline);
             return;
         }
-        let name = format!("{:08X}", timeline.get());
-        match self.client.query_one(HISTORY, &[&name]).await.and_then(|row| row.try_get::<_, Option<String>>(0)) {
+        match self.history_file(&format!("{:08X}", timeline.get())).await {
             Ok(file) => {
                 self.forks = timeline::parse(timeline, &file.unwrap_or_default());
                 self.history_of = Some(timeline);
@@ -124,33 +139,57 @@ pub(crate) async fn prepare(client: &Client) -> Result<Statement, Error> {
 }
 
 pub(crate) fn parse(row: &Row, capture: Capture) -> Result<Option<NodeReading>, Error> {
-    let recovering: bool = row.try_get("recovering")?;
-    let cluster: i64 = row.try_get("cluster")?;
-    let applied: Option<PgLsn> = row.try_get("applied")?;
-    let inserted: Option<PgLsn> = row.try_get("inserted")?;
-    let timeline: Option<String> = row.try_get("timeline")?;
-    let asynchronous: bool = row.try_get("asynchronous")?;
-    let started: i64 = row.try_get("started")?;
-    let (page, segment): (i64, i64) = (row.try_get("page")?, row.try_get("segment")?);
-
-    let timeline = timeline.and_then(|text| {
-        // A WAL file's name is hexadecimal, a timeline column is not.
-        if recovering { text.parse().ok() } else { u32::from_str_radix(&text, 16).ok() }
-    });
-    let flushed = applied.map(u64::from);
-    let offset = match inserted {
-        Some(inserted) if asynchronous || capture == Capture::Insert => {
-            Some(before_page_header(inserted.into(), page.unsigned_abs(), segment.unsigned_abs()))
-        }
-        _ => flushed,
-    };
-    let (Some(timeline), Some(offset)) = (timeline, offset) else { return Ok(None) };
-    Ok(Some(NodeReading {
-        role: if recovering { Role::Replica } else { Role::Primary },
-        position: Position::new(ClusterId::new(cluster.cast_unsigned()), Epoch::new(timeline), offset),
-        incarnation: Incarnation(started.cast_unsigned()),
+    let lsn = |column| row.try_get::<_, Option<PgLsn>>(column).map(|lsn| lsn.map(u64::from));
+    let answer = Answer {
+        recovering: row.try_get("recovering")?,
+        cluster: row.try_get("cluster")?,
+        applied: lsn("applied")?,
+        inserted: lsn("inserted")?,
+        timeline: row.try_get("timeline")?,
+        asynchronous: row.try_get("asynchronous")?,
+        page: row.try_get("page")?,
+        segment: row.try_get("segment")?,
+        started: row.try_get("started")?,
         waiting: row.try_get("waiting")?,
-    }))
+    };
+    Ok(answer.reading(capture))
+}
+
+/// What [`READ`] returns, whichever driver has asked.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) recovering: bool,
+    pub(crate) cluster: i64,
+    pub(crate) applied: Option<u64>,
+    pub(crate) inserted: Option<u64>,
+    pub(crate) timeline: Option<String>,
+    pub(crate) asynchronous: bool,
+    pub(crate) page: i64,
+    pub(crate) segment: i64,
+    pub(crate) started: i64,
+    pub(crate) waiting: Option<bool>,
+}
+
+impl Answer {
+    pub(crate) fn reading(self, capture: Capture) -> Option<NodeReading> {
+        let timeline = match self.recovering {
+            // A WAL file's name is hexadecimal, a timeline column is not.
+            true => self.timeline?.parse().ok()?,
+            false => u32::from_str_radix(&self.timeline?, 16).ok()?,
+        };
+        let offset = match self.inserted {
+            Some(inserted) if self.asynchronous || capture == Capture::Insert => {
+                before_page_header(inserted, self.page.unsigned_abs(), self.segment.unsigned_abs())
+            }
+            _ => self.applied?,
+        };
+        Some(NodeReading {
+            role: if self.recovering { Role::Replica } else { Role::Primary },
+            position: Position::new(ClusterId::new(self.cluster.cast_unsigned()), Epoch::new(timeline), offset),
+            incarnation: Incarnation(self.started.cast_unsigned()),
+            waiting: self.waiting,
+        })
+    }
 }
 
 /// The insert position counts the header of a page that nothing is on yet. A standby that has replayed everything

@@ -1,9 +1,12 @@
 //! Errors of a replica that would not occur elsewhere.
 
-use std::error::Error as _;
-
-use tokio_postgres::{Error, error::SqlState};
+use tokio_postgres::error::SqlState;
 use tower_ryw::{Route, RywContext};
+
+#[cfg(feature = "sqlx")]
+use {crate::pool::PoolError, tower_ryw::NodeName};
+#[cfg(feature = "bb8")]
+use {std::error::Error as _, tokio_postgres::Error};
 
 /// What a statement ran into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +17,19 @@ pub(crate) enum Trouble {
     Broken,
 }
 
+#[cfg(feature = "sqlx")]
+impl Trouble {
+    /// Tells the request about it.
+    pub(crate) fn tell(self, context: &RywContext, replica: &NodeName) {
+        match self {
+            Self::Writes => context.found_write(),
+            Self::Broken => context.found_failure(replica),
+        }
+    }
+}
+
 /// What an error says about the node, and not about the statement.
+#[cfg(feature = "bb8")]
 pub(crate) fn trouble(error: &Error) -> Option<Trouble> {
     match error.code() {
         Some(code) => trouble_of(code),
@@ -24,8 +39,19 @@ pub(crate) fn trouble(error: &Error) -> Option<Trouble> {
     }
 }
 
+/// The same, for sqlx. That no connection could be had says nothing about a statement.
+#[cfg(feature = "sqlx")]
+pub(crate) fn trouble_of_sqlx(error: &sqlx::Error) -> Option<Trouble> {
+    match error {
+        sqlx::Error::Database(error) => trouble_of(&SqlState::from_code(&error.code()?)),
+        sqlx::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<PoolError>()) => None,
+        sqlx::Error::Io(_) => Some(Trouble::Broken),
+        _ => None,
+    }
+}
+
 /// The same, for a code: a replica runs no serializable transactions, so its 40001 is a conflict with recovery.
-pub(crate) fn trouble_of(code: &SqlState) -> Option<Trouble> {
+fn trouble_of(code: &SqlState) -> Option<Trouble> {
     if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         Some(Trouble::Writes)
     } else if *code == SqlState::T_R_SERIALIZATION_FAILURE
@@ -58,13 +84,35 @@ pub(crate) fn trouble_of(code: &SqlState) -> Option<Trouble> {
 ///     }
 /// }
 /// ```
+#[cfg(feature = "bb8")]
 pub fn note_error(error: &Error) {
     if let Some(trouble) = trouble(error) {
         tell(trouble);
     }
 }
 
-pub(crate) fn tell(trouble: Trouble) {
+/// As [`note_error`], for sqlx: of a connection or a transaction that was taken from a
+/// [`RywSqlxPool`](crate::RywSqlxPool). Statements that are given to the pool itself are dealt with there.
+///
+/// ```
+/// # use ryw_postgres::sqlx;
+/// struct AppError(String);
+///
+/// impl From<sqlx::Error> for AppError {
+///     fn from(error: sqlx::Error) -> Self {
+///         ryw_postgres::note_sqlx_error(&error);
+///         Self(error.to_string())
+///     }
+/// }
+/// ```
+#[cfg(feature = "sqlx")]
+pub fn note_sqlx_error(error: &sqlx::Error) {
+    if let Some(trouble) = trouble_of_sqlx(error) {
+        tell(trouble);
+    }
+}
+
+fn tell(trouble: Trouble) {
     let Some(context) = RywContext::current() else { return };
     match (trouble, context.route()) {
         (Trouble::Writes, _) => context.found_write(),

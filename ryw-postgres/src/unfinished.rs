@@ -3,9 +3,10 @@
 //! The mark of an unknown outcome is a position sampled *after* the transaction can't commit any more. A connection
 //! that was dropped with its request is asked itself: what it answers, it answers after everything that was sent over it
 //! before. One that had been given back earlier belongs to somebody else by now, so the server is asked whether its
-//! backend has gone on to something newer.
+//! backend has gone on to something newer. Where it is not known which backend that was, all of the pool's have to.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
@@ -13,18 +14,19 @@ use std::{
     time::Duration,
 };
 
-use ryw_core::ClusterId;
 use tokio::{
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_postgres::Error;
-use tower_ryw::topology::Incarnation;
 
 use crate::{
-    backend::{ASK_DEADLINE, Backend},
+    backend::{ASK_DEADLINE, Server},
     connect::Target,
 };
+
+#[cfg(feature = "bb8")]
+use crate::backend::Backend;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,34 +38,39 @@ static LOOKS: Semaphore = Semaphore::const_new(4);
 const HELD: u8 = 0;
 const GIVEN_BACK: u8 = 1;
 const QUIET: u8 = 2;
+#[cfg(feature = "bb8")]
 const BROKEN: u8 = 3;
 
 /// One use of a connection to a primary.
 #[derive(Debug)]
 pub(crate) struct Trace {
     target: Arc<Target>,
-    pid: i32,
-    started: i64,
-    incarnation: Incarnation,
-    cluster: ClusterId,
+    server: Server,
+    by: By,
     state: AtomicU8,
     doubtful: AtomicBool,
 }
 
+/// Who at the server's end does what was sent.
+#[derive(Debug)]
+enum By {
+    #[cfg(feature = "bb8")]
+    Backend { pid: i32, started: i64 },
+    /// One of those that go by this application name.
+    #[cfg(feature = "sqlx")]
+    Application(String),
+}
+
+#[cfg(feature = "bb8")]
 impl Trace {
-    pub(crate) fn new(target: &Arc<Target>, backend: &Backend) -> Arc<Self> {
-        let Backend { pid, started, incarnation, cluster, .. } = *backend;
-        let (state, doubtful) = (AtomicU8::new(HELD), AtomicBool::new(false));
-        Arc::new(Self { target: Arc::clone(target), pid, started, incarnation, cluster, state, doubtful })
+    pub(crate) fn of_backend(target: &Arc<Target>, backend: &Backend) -> Arc<Self> {
+        let Backend { pid, started, server } = *backend;
+        Self::new(target, server, By::Backend { pid, started }, HELD)
     }
 
     /// Whether nobody knows what became of the request.
     pub(crate) fn is_doubtful(&self) -> bool {
         self.doubtful.load(Relaxed)
-    }
-
-    pub(crate) fn doubt(&self) {
-        self.doubtful.store(true, Relaxed);
     }
 
     /// The connection was given back while all was well.
@@ -75,11 +82,30 @@ impl Trace {
     pub(crate) fn asked(&self, answered: bool) {
         self.state.store(if answered { QUIET } else { BROKEN }, Relaxed);
     }
+}
 
-    /// Completes when what was sent over the connection can't commit any more.
-    pub(crate) async fn ended(self: Arc<Self>) {
+impl Trace {
+    /// One use of some connection of this application: nobody says when it was given back.
+    #[cfg(feature = "sqlx")]
+    pub(crate) fn of_application(target: &Arc<Target>, server: Server, name: String) -> Arc<Self> {
+        Self::new(target, server, By::Application(name), GIVEN_BACK)
+    }
+
+    fn new(target: &Arc<Target>, server: Server, by: By, state: u8) -> Arc<Self> {
+        let (state, doubtful) = (AtomicU8::new(state), AtomicBool::new(false));
+        Arc::new(Self { target: Arc::clone(target), server, by, state, doubtful })
+    }
+
+    /// Nobody knows what became of the request. Completes when what was sent over the connection can't commit any more.
+    pub(crate) fn ended(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        self.doubtful.store(true, Relaxed);
+        // Counted from now on, and not from when it is polled: a request may have used many connections.
+        self.ended_after(Instant::now() + ARRIVAL)
+    }
+
+    async fn ended_after(self: Arc<Self>, arrival: Instant) {
         let mut since = None;
-        sleep(ARRIVAL).await;
+        sleep_until(arrival).await;
         loop {
             let over = match self.state.load(Relaxed) {
                 QUIET => true,
@@ -111,19 +137,31 @@ impl Trace {
         const LOOK: &str = "
             select (extract(epoch from clock_timestamp()) * 1000000)::bigint, backend.pid is not null, backend.state,
                    (extract(epoch from backend.xact_start) * 1000000)::bigint
-            from (select) as one
-            left join pg_stat_activity as backend
-              on backend.pid = $1 and (extract(epoch from backend.backend_start) * 1000000)::bigint = $2";
+            from (select) as one left join pg_stat_activity as backend on backend.pid <> pg_backend_pid()";
         let client = self.target.make.connect(self.target.config.clone()).await?;
-        let now_there = Backend::of(&client).await?;
-        if (now_there.incarnation, now_there.cluster) != (self.incarnation, self.cluster) {
-            // The server was restarted or replaced: its transactions are over.
+        // The server was restarted or replaced: its transactions are over.
+        if Server::of(&client).await? != self.server {
             return Ok(true);
         }
-        let row = client.query_one(LOOK, &[&self.pid, &self.started]).await?;
-        let (there, state): (bool, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
-        let since = *since.get_or_insert(row.try_get(0)?);
-        let newer = row.try_get::<_, Option<i64>>(3)?.is_some_and(|started| started > since);
-        Ok(!there || idle_will_do && (newer || state.as_deref() == Some("idle")))
+        let rows = match &self.by {
+            #[cfg(feature = "bb8")]
+            By::Backend { pid, started } => {
+                let this = "backend.pid = $1 and (extract(epoch from backend.backend_start) * 1000000)::bigint = $2";
+                client.query(&format!("{LOOK} and {this}"), &[pid, started]).await?
+            }
+            #[cfg(feature = "sqlx")]
+            By::Application(name) => {
+                client.query(&format!("{LOOK} and backend.application_name = $1"), &[name]).await?
+            }
+        };
+        for row in rows {
+            let (there, state): (bool, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
+            let since = *since.get_or_insert(row.try_get(0)?);
+            let newer = row.try_get::<_, Option<i64>>(3)?.is_some_and(|started| started > since);
+            if there && !(idle_will_do && (newer || state.as_deref() == Some("idle"))) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

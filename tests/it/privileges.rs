@@ -2,7 +2,7 @@
 
 use axum::Router;
 use ryw_postgres::{
-    RywPool,
+    HELPERS, RywPool,
     tokio_postgres::{NoTls, connect},
 };
 use ryw_testing::servers::postgres::{Cluster, ClusterBuilder, Standby};
@@ -17,8 +17,11 @@ const WATCHES: &str = "
     grant pg_read_all_stats to app;
     grant select, insert, update on notes to app";
 
-/// To tell losses, which is to know where timelines have forked.
-const READS_HISTORY: &str = "grant execute on function pg_read_file(text, bigint, bigint, boolean) to app";
+/// To tell losses, which is to know where timelines have forked: one of these.
+const READS_HISTORY: [&str; 2] = [
+    "grant usage on schema ryw to app; grant execute on function ryw.timeline_history(text) to app",
+    "grant execute on function pg_read_file(text, bigint, bigint, boolean) to app",
+];
 
 /// A pool of that role, over a cluster whose standbys have the role too.
 async fn start(cluster: Cluster) -> World {
@@ -63,17 +66,45 @@ async fn lose_a_write(world: &mut World, others: &[&str]) {
 
 #[tokio::test]
 async fn the_documented_grants_are_enough_to_tell_a_loss() {
-    let cluster = launch(Cluster::builder().standby(Standby::named("r1"))).await;
-    cluster.primary().psql(&format!("{WATCHES}; {READS_HISTORY}")).unwrap();
-    let mut world = start(cluster).await;
-    lose_a_write(&mut world, &[]).await;
-    until("the loss is told", async || {
-        let read = world.service.read("me", "note").await;
-        read.headers.contains_key("ryw-lost") && read.value() == Some(1)
-    })
-    .await;
-    world.service.put("other", "other", 1).await;
-    assert_eq!(world.service.read("other", "other").await.value(), Some(1));
+    for reads_history in READS_HISTORY {
+        let cluster = launch(Cluster::builder().standby(Standby::named("r1"))).await;
+        let primary = cluster.primary();
+        if reads_history.contains("ryw.") {
+            primary.psql(HELPERS).unwrap();
+        }
+        primary.psql(&format!("{WATCHES}; {reads_history}")).unwrap();
+        let mut world = start(cluster).await;
+        lose_a_write(&mut world, &[]).await;
+        until("the loss is told", async || {
+            let read = world.service.read("me", "note").await;
+            read.headers.contains_key("ryw-lost") && read.value() == Some(1)
+        })
+        .await;
+        world.service.put("other", "other", 1).await;
+        assert_eq!(world.service.read("other", "other").await.value(), Some(1));
+    }
+}
+
+#[tokio::test]
+async fn the_helper_reads_nothing_but_histories() {
+    let cluster = launch(Cluster::builder()).await;
+    let primary = cluster.primary();
+    primary.psql(&format!("{HELPERS}; {WATCHES}; {}", READS_HISTORY[0])).unwrap();
+    let (client, connection) = connect(&primary.url().replace("//ryw@", "//app@"), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let row = client.query_one("select current_setting('data_directory')", &[]).await;
+    assert!(row.is_err(), "not what it has to be: a role that may do all");
+    for name in ["00000001", "../PG_VERSION", "0000000G", "", "00000002\n", "../../../etc/passwd\0"] {
+        let read = client.query_one("select ryw.timeline_history($1)", &[&name]).await;
+        let file = read.map(|row| row.get::<_, Option<String>>(0));
+        assert!(!matches!(file, Ok(Some(_))), "{name:?}: {file:?}");
+    }
+    assert!(client.query_one("select pg_read_file('PG_VERSION')", &[]).await.is_err());
+    // Nobody else.
+    primary.psql("create role other login").unwrap();
+    let (other, connection) = connect(&primary.url().replace("//ryw@", "//other@"), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    assert!(other.query_one("select ryw.timeline_history('00000001')", &[]).await.is_err());
 }
 
 #[tokio::test]

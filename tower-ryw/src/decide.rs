@@ -136,7 +136,7 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
     let reason = match terms.level {
         // A database without replicas is not degraded.
         _ if view.primary.is_some() && view.nodes.len() == 1 => return primary(Reason::NoReplica, *waited),
-        _ if view.replicas().next().is_none() => Reason::NoReplica,
+        _ if view.replicas().all(|node| question.excluded.contains(&node.name)) => Reason::NoReplica,
         level if level.follows_marks() && view.lost(marks).is_some() => {
             if !question.budget {
                 return Next::Refuse(Reason::Budget);

@@ -27,7 +27,7 @@ use crate::{context::RywContext, decide::Route, policy::Intent};
 /// each read a copy of its head.
 ///
 /// Whatever the handler did outside of the database before it failed is done twice. A transaction that a standby has
-/// refused has changed nothing.
+/// refused has changed nothing; a handler that has used the primary is not called again.
 ///
 /// ```
 /// # use axum::{Router, http::StatusCode, routing::get};

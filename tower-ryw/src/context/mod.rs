@@ -268,7 +268,7 @@ impl RywContext {
         let reached = |lineage: &Lineage| required.marks.relation_to(lineage, position) == Relation::Reached;
         let follows = !level.follows_marks() || view.lineage.as_ref().is_some_and(reached);
         let in_time = |bound| topology.fresh_as_of(position).is_some_and(|since| since.elapsed() <= bound);
-        follows && view.lineage.as_ref().is_some_and(|lineage| !lineage.has_lost(position)) && bound.is_none_or(in_time)
+        follows && view.lineage.as_ref().is_some_and(|lineage| lineage.continues(position)) && bound.is_none_or(in_time)
     }
 
     /// Where else this read may be served, at once, when these nodes can't. `None` where nobody may: the primary is not
@@ -310,8 +310,14 @@ impl RywContext {
 
     /// Whether something went wrong that would not go wrong elsewhere; if so, the request has another route now.
     pub(crate) fn redirect(&self) -> bool {
-        let Some(trouble) = self.0.progress.lock().trouble.take() else { return false };
-        if matches!(self.route(), Route::Primary) {
+        let (trouble, used_primary) = {
+            let mut progress = self.0.progress.lock();
+            let used_primary = progress.served.iter().any(|(route, ..)| *route == Route::Primary);
+            (progress.trouble.take(), used_primary)
+        };
+        let Some(trouble) = trouble else { return false };
+        // What was done on the primary would be done twice.
+        if used_primary || self.route() == Route::Primary {
             return false;
         }
         let elsewhere = match trouble {

@@ -299,7 +299,7 @@ fn of_name(name: &NodeName) -> impl FnOnce(&View) -> Option<usize> {
 }
 
 /// The primary is the node that says so in the newest epoch; whoever says so in an older one is fenced, and so is a
-/// replica that shows what the newest epoch's history does not contain.
+/// replica that shows what the newest epoch's history does not contain, as far as is known.
 fn elect(view: &mut View) {
     let claims = |node: &NodeView| matches!(node.state, NodeState::Primary | NodeState::Fenced);
     let current = view.lineage.as_ref().map(|lineage| (lineage.cluster(), lineage.current()));
@@ -309,8 +309,8 @@ fn elect(view: &mut View) {
         node.state = if rightful { NodeState::Primary } else { NodeState::Fenced };
     }
     if let Some(lineage) = &view.lineage {
-        let has_left = |node: &NodeView| node.applied.is_some_and(|applied| lineage.has_lost(applied));
-        for node in view.nodes.iter_mut().filter(|node| node.state == NodeState::Replica && has_left(node)) {
+        let belongs = |node: &NodeView| node.applied.is_some_and(|applied| lineage.continues(applied));
+        for node in view.nodes.iter_mut().filter(|node| node.state == NodeState::Replica && !belongs(node)) {
             node.state = NodeState::Fenced;
         }
     }
