@@ -324,6 +324,37 @@ async fn another_node_serves_when_a_replica_dies_and_it_comes_back() {
     until("it serves again", async || serves(&world, "r1").await).await;
 }
 
+/// Some rows, and the wait at the end of them.
+async fn slow(State(pool): State<RywSqlxPool>, Path(key): Path<String>) -> Result<String, Failed> {
+    const SLOW: &str = "select value from notes
+        where key = $1 and case current_setting('cluster_name') when 'r1' then pg_sleep(4) is not null else true end";
+    let value: i64 = sqlx::query_scalar(SLOW).bind(key).fetch_one(&pool).await?;
+    Ok(value.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_on_a_replica_that_falls_silent_goes_on_elsewhere() {
+    let world = World::start(2, Router::new().route("/slow/{key}", get(slow))).await;
+    world.put("me", "note", 1).await;
+    world.caught_up().await;
+    let r1 = world.standby();
+    let sleeps = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    let mut reading = Box::pin(world.get("me", "/slow/note", "RYW"));
+    until("one is on the first standby", async || {
+        if let Ok(read) = timeout(Duration::from_millis(50), &mut reading).await {
+            assert_eq!(read.value(), Some(1), "{read:?}");
+            reading = Box::pin(world.get("me", "/slow/note", "RYW"));
+        }
+        r1.psql(sleeps).unwrap() == "1"
+    })
+    .await;
+    block_in_place(|| r1.freeze()).unwrap();
+    let read = reading.await;
+    assert_eq!((read.value(), read.node()), (Some(1), Some("r2")), "{read:?}");
+    block_in_place(|| r1.thaw()).unwrap();
+    until("it serves again", async || world.read("me", "note").await.node() == Some("r1")).await;
+}
+
 #[tokio::test]
 async fn a_connection_to_another_server_than_was_watched_is_asked() {
     const ROUNDS: i64 = 50;
