@@ -1,0 +1,188 @@
+-- Joins marks into one subject's entry, on the server, in one step. The layout is that of `layout.rs`.
+--
+-- KEYS: the entry, its bucket.
+-- ARGV: 1 the server's incarnation, 2 a generation to start with, 3 how long a write may still be on its way (ms),
+--       4 how long an entry lives (ms), 5 how long a period is (ms), 6 how long a new generation is held instead of being unknown (ms),
+--       7 the marks to join.
+local UNKNOWN, HELD, LOST = 1, 2, 4
+local MAX_POSITIONS, U32 = 16, 4294967296
+
+local function has(flags, flag) return flags % (2 * flag) >= flag end
+
+-- Times are milliseconds below 2^53, so that doubles hold them.
+local function read_time(bytes, at)
+    local high, low = struct.unpack('>I4I4', bytes, at)
+    return high * U32 + low
+end
+local function write_time(time) return struct.pack('>I4I4', math.floor(time / U32), time % U32) end
+
+-- A position is a branch (cluster and epoch, 12 bytes) and an offset (8 bytes). Offsets do not fit into doubles, so they
+-- are compared half by half; and never as strings, whose order depends on the server's locale.
+local function is_larger(a, b)
+    local a_high, a_low = struct.unpack('>I4I4', a)
+    local b_high, b_low = struct.unpack('>I4I4', b)
+    return a_high > b_high or (a_high == b_high and a_low > b_low)
+end
+local function is_smaller_branch(a, b)
+    local a1, a2, a3 = struct.unpack('>I4I4I4', a)
+    local b1, b2, b3 = struct.unpack('>I4I4I4', b)
+    if a1 ~= b1 then return a1 < b1 end
+    if a2 ~= b2 then return a2 < b2 end
+    return a3 < b3
+end
+local END = string.rep('\255', 8)
+
+-- Positions: a table from branch to offset. Returns whether there was no room.
+local function add(positions, branch, offset)
+    local known = positions[branch]
+    if known and not is_larger(offset, known) then return false end
+    positions[branch] = offset
+    if known then return false end
+    local count, smallest = 0, branch
+    for other in pairs(positions) do
+        count = count + 1
+        if is_smaller_branch(other, smallest) then smallest = other end
+    end
+    if count <= MAX_POSITIONS then return false end
+    positions[smallest] = nil
+    return true
+end
+local function add_all(positions, others)
+    local full = false
+    for branch, offset in pairs(others) do full = add(positions, branch, offset) or full end
+    return full
+end
+local function read_positions(bytes, at, stop)
+    local positions = {}
+    while at < stop do
+        positions[string.sub(bytes, at, at + 11)] = string.sub(bytes, at + 12, at + 19)
+        at = at + 20
+    end
+    return positions
+end
+local function write_positions(positions)
+    local parts = {}
+    for branch, offset in pairs(positions) do
+        parts[#parts + 1] = branch
+        parts[#parts + 1] = offset
+    end
+    return table.concat(parts)
+end
+local function read_list(bytes, at)
+    local stop = at + 1 + 20 * string.byte(bytes, at)
+    return read_positions(bytes, at + 1, stop), stop
+end
+local function write_list(positions)
+    local bytes = write_positions(positions)
+    return string.char(#bytes / 20) .. bytes
+end
+local function has_end(positions)
+    for _, offset in pairs(positions) do
+        if offset == END then return true end
+    end
+    return false
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local hold, ttl, period_length, hold_after_loss =
+    tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local period = math.floor(now / period_length) % U32
+
+-- The marks to join.
+local flags, at, lost = string.byte(ARGV[7], 1), 2, nil
+if has(flags, LOST) then lost, at = string.sub(ARGV[7], at, at + 7), at + 8 end
+local update = read_positions(ARGV[7], at, #ARGV[7] + 1)
+local update_unknown = has(flags, UNKNOWN)
+
+-- The bucket: what subjects without an entry of this generation are held to.
+local bucket = redis.call('GET', KEYS[2])
+local generation, doubts, floor, floor_unknown, floor_held, this, this_unknown, last, last_unknown
+if bucket then
+    local bucket_flags, incarnation
+    bucket_flags, generation, doubts = struct.unpack('>BI4I4', bucket)
+    floor_held = read_time(bucket, 10)
+    local written = struct.unpack('>I4', bucket, 18)
+    incarnation = string.sub(bucket, 22, 37)
+    if incarnation == ARGV[1] then
+        floor_unknown = has(bucket_flags, UNKNOWN)
+        local next
+        floor, next = read_list(bucket, 38)
+        this_unknown = string.byte(bucket, next) == 1
+        this, next = read_list(bucket, next + 1)
+        last_unknown = string.byte(bucket, next) == 1
+        last = read_list(bucket, next + 1)
+        -- Entries live for two periods at least, so what was written in the one before the last may be gone.
+        local forgotten = false
+        if written ~= period then
+            if add_all(floor, last) or last_unknown or has_end(last) then forgotten = true end
+            last, last_unknown, this, this_unknown = this, this_unknown, {}, false
+            if written + 1 ~= period then
+                if add_all(floor, last) or last_unknown or has_end(last) then forgotten = true end
+                last, last_unknown = {}, false
+            end
+            for branch, offset in pairs(floor) do
+                if offset == END then floor[branch] = nil end
+            end
+        end
+        if forgotten then floor_unknown, doubts = true, (doubts + 1) % 16777216 end
+    else
+        -- Another run of the server: it may have lost anything.
+        bucket, generation = nil, (generation + 1) % U32
+    end
+else
+    generation = struct.unpack('>I4', ARGV[2])
+end
+if not bucket then
+    -- Without positions a hold stands for what nobody knows.
+    doubts, floor, floor_unknown, floor_held = 0, {}, hold_after_loss == 0, now + hold_after_loss
+    this, this_unknown, last, last_unknown = {}, false, {}, false
+end
+
+-- The entry.
+local entry = redis.call('GET', KEYS[1])
+local positions, unknown, held, of = {}, false, 0, nil
+if entry then
+    local entry_flags
+    entry_flags, of = struct.unpack('>BI4', entry)
+    unknown, at = has(entry_flags, UNKNOWN), 6
+    if has(entry_flags, HELD) then held, at = read_time(entry, at), at + 8 end
+    if has(entry_flags, LOST) then
+        local told = string.sub(entry, at, at + 7)
+        if not lost or is_larger(told, lost) then lost = told end
+        at = at + 8
+    end
+    positions = read_positions(entry, at, #entry + 1)
+end
+if of ~= generation then
+    -- It starts at the floor: an earlier entry of the subject may be what raised it. What the floor holds from before a
+    -- failover may be somebody else's loss: the entry is unknown instead.
+    for branch, offset in pairs(floor) do
+        local inherited = not update_unknown
+        for other in pairs(update) do
+            if string.sub(other, 1, 8) == string.sub(branch, 1, 8) and is_smaller_branch(branch, other) then
+                inherited = false
+            end
+        end
+        if not inherited or add(positions, branch, offset) then unknown = true end
+    end
+    unknown = unknown or floor_unknown
+    held = math.max(held, floor_held)
+end
+if add_all(positions, update) or update_unknown then unknown = true end
+if hold > 0 then held = math.max(held, now + hold) end
+
+if add_all(this, update) then this_unknown = true end
+this_unknown = this_unknown or unknown
+
+local written = (unknown and UNKNOWN or 0) + (held > 0 and HELD or 0) + (lost and LOST or 0)
+redis.call('SET', KEYS[1],
+    struct.pack('>BI4', written, generation) .. (held > 0 and write_time(held) or '') .. (lost or '')
+        .. write_positions(positions),
+    'PX', ttl + hold)
+redis.call('SET', KEYS[2],
+    struct.pack('>BI4I4', floor_unknown and UNKNOWN or 0, generation, doubts) .. write_time(floor_held)
+        .. struct.pack('>I4', period) .. ARGV[1] .. write_list(floor)
+        .. string.char(this_unknown and 1 or 0) .. write_list(this)
+        .. string.char(last_unknown and 1 or 0) .. write_list(last))
+return bucket and 0 or 1

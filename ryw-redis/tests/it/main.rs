@@ -1,0 +1,5 @@
+//! The store on real servers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
+
+mod conformance;
