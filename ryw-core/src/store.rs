@@ -52,10 +52,12 @@ pub struct Loaded {
     pub unsettled: SmallVec<[Unsettled; 1]>,
     /// The subjects that are held to the floor: settling them renews it.
     pub floored: SmallVec<[Unsettled; 1]>,
+    /// A part of the store could not be asked, and for that the marks are *unknown*.
+    pub incomplete: bool,
 }
 
 /// One subject whose marks are unknown, and how to recognise that nothing has happened to it since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Unsettled {
     /// The subject.
     pub key: SubjectKey,
@@ -64,7 +66,7 @@ pub struct Unsettled {
 }
 
 /// A state of one subject in a store, meaningful to that store only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stamp(pub u64);
 
 /// What a request adds to its subjects' marks.

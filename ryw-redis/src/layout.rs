@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! entry   flags u8 · generation u32 · [held until u64] · [lost u32 u32] · position*
-//! bucket  flags u8 · generation u32 · doubts u32 · held until u64 · period u32 · incarnation 16 · list · flags u8 · list · flags u8 · list
+//! bucket  flags u8 · generation u32 · doubts u32 · period u32 · incarnation 16 · list · flags u8 · list · flags u8 · list
 //! list    count u8 · position*
 //! position  cluster u64 · epoch u32 · offset u64
 //! ```
@@ -55,7 +55,6 @@ pub(crate) struct Bucket {
     /// How often the floor has become unknown in this generation.
     pub(crate) doubts: u32,
     pub(crate) floor: Marks,
-    pub(crate) held_until: Millis,
     period: u32,
     /// What was written in this period, and in the one before: each becomes part of the floor when it is over for as long
     /// as an entry lives.
@@ -111,38 +110,29 @@ impl Entry {
 }
 
 impl Bucket {
-    /// Of a server that may have lost anything until now: held, or else unknown.
-    pub(crate) fn new(incarnation: Incarnation, generation: u32, held_until: Option<Millis>, period: u32) -> Self {
-        Self {
-            incarnation,
-            generation,
-            doubts: 0,
-            floor: if held_until.is_some() { Marks::none() } else { Marks::unknown() },
-            held_until: held_until.unwrap_or_default(),
-            period,
-            this: Marks::none(),
-            last: Marks::none(),
-        }
+    /// Of a server that may have lost anything until now.
+    pub(crate) fn new(incarnation: Incarnation, generation: u32, period: u32) -> Self {
+        let [this, last] = [Marks::none(), Marks::none()];
+        Self { incarnation, generation, doubts: 0, floor: Marks::unknown(), period, this, last }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut bytes = Reader(bytes);
         let flags = bytes.flags()?;
-        let (generation, doubts, held_until, period) = (bytes.u32()?, bytes.u32()?, Millis(bytes.u64()?), bytes.u32()?);
+        let (generation, doubts, period) = (bytes.u32()?, bytes.u32()?, bytes.u32()?);
         let incarnation = Incarnation(bytes.array()?);
         let floor = bytes.list(flags)?;
         let [this, last] = [bytes.flagged_list()?, bytes.flagged_list()?];
         if !bytes.0.is_empty() {
             return Err(Malformed);
         }
-        Ok(Self { incarnation, generation, doubts, floor, held_until, period, this, last })
+        Ok(Self { incarnation, generation, doubts, floor, period, this, last })
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![flags_of(&self.floor) & UNKNOWN];
         bytes.extend(self.generation.to_be_bytes());
         bytes.extend(self.doubts.to_be_bytes());
-        bytes.extend(self.held_until.0.to_be_bytes());
         bytes.extend(self.period.to_be_bytes());
         bytes.extend(self.incarnation.0);
         write_list(&mut bytes, &self.floor);
@@ -184,7 +174,7 @@ impl Bucket {
     }
 
     /// What `sample` answers, when nothing has happened since the question.
-    pub(crate) fn settled(mut self, stamp: Stamp, now: Millis, sample: Option<Position>) -> Self {
+    pub(crate) fn settled(mut self, stamp: Stamp, sample: Option<Position>) -> Self {
         let was_unknown = self.floor.is_unknown();
         if let Some(at) = sample {
             let outlived = |position: &&Position| position.cluster() != at.cluster() || position.epoch() >= at.epoch();
@@ -192,9 +182,7 @@ impl Bucket {
         } else {
             self.floor = self.floor.without_unknown();
         }
-        // What is held may commit after the sample.
-        let still_unknown = was_unknown && (self.stamp() != stamp || self.held_until > now);
-        if still_unknown {
+        if was_unknown && self.stamp() != stamp {
             self.floor.add(Mark::Unknown);
         } else if let Some(at) = sample {
             self.floor.add(Mark::At(at));
@@ -308,11 +296,10 @@ mod tests {
     prop_compose! {
         fn bucket()(
             incarnation in any::<[u8; 16]>(), generation in any::<u32>(), doubts in 0u32..0x0100_0000,
-            held_until in any::<u32>(), period in any::<u32>(), floor in marks(), this in marks(), last in marks(),
+            period in any::<u32>(), floor in marks(), this in marks(), last in marks(),
         ) -> Bucket {
-            let held_until = Millis(held_until.into());
             let [floor, this, last] = [floor, this, last].map(without_loss);
-            Bucket { incarnation: Incarnation(incarnation), generation, doubts, floor, held_until, period, this, last }
+            Bucket { incarnation: Incarnation(incarnation), generation, doubts, floor, period, this, last }
         }
     }
 

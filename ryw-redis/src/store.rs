@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use bb8::{Pool, RunError};
 use redis::{Client, IntoConnectionInfo, Pipeline, RedisError};
 use ryw_core::{
-    Loaded, Mark, MarkStore, Marks, Position, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Unsettled, Update,
+    Loaded, Mark, MarkStore, Marks, Position, Stamp, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Unsettled,
+    Update,
 };
 
 use crate::{
@@ -46,7 +47,6 @@ struct Inner {
     keys: KeySpace,
     scripts: Scripts,
     ttl: Duration,
-    held_after_loss: Option<Duration>,
 }
 
 /// Settings of a [`RedisStore`].
@@ -55,7 +55,6 @@ struct Inner {
 pub struct RedisStoreBuilder {
     prefix: String,
     ttl: Duration,
-    held_after_loss: Option<Duration>,
     connections: u32,
     deadline: Duration,
 }
@@ -82,7 +81,6 @@ impl RedisStore {
         RedisStoreBuilder {
             prefix: "ryw".to_owned(),
             ttl: Duration::from_secs(300),
-            held_after_loss: None,
             connections: 4,
             deadline: Duration::from_secs(1),
         }
@@ -100,14 +98,6 @@ impl RedisStoreBuilder {
     /// who have no mark are held to. Default: 5 minutes.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl.clamp(Duration::from_secs(1), Duration::from_secs(365 * 86_400));
-        self
-    }
-
-    /// For use without positions: after Redis may have lost marks, everybody is held to the primary for `window`, the time
-    /// that a write takes to be everywhere. Default: whoever has no mark is unknown then, which a sample of the primary's
-    /// position answers.
-    pub const fn held_after_loss(mut self, window: Duration) -> Self {
-        self.held_after_loss = Some(window);
         self
     }
 
@@ -145,7 +135,7 @@ impl RedisStoreBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn connect_lazy(self, url: impl IntoConnectionInfo) -> Result<RedisStore, ConnectError> {
-        let Self { prefix, ttl, held_after_loss, connections, deadline } = self;
+        let Self { prefix, ttl, connections, deadline } = self;
         // The parser's own error may repeat a part of the password, so it is not kept.
         let client = Client::open(url).map_err(|_| ConnectError::new(ConnectErrorKind::Url))?;
         let pool = Pool::builder()
@@ -155,7 +145,7 @@ impl RedisStoreBuilder {
             .test_on_check_out(false)
             .build_unchecked(Manager::new(client, deadline));
         let (keys, scripts) = (KeySpace::new(&prefix), Scripts::new());
-        Ok(RedisStore(Arc::new(Inner { pool, keys, scripts, ttl, held_after_loss })))
+        Ok(RedisStore(Arc::new(Inner { pool, keys, scripts, ttl })))
     }
 }
 
@@ -226,12 +216,13 @@ impl Inner {
         if is_current {
             return;
         }
-        let stamp = bucket.stamp();
-        let in_doubt = bucket.floor.is_unknown() || connection.evicts();
+        let stamp = match connection.evicts() {
+            false => bucket.stamp(),
+            // It may have lost something a moment ago, and no answer lasts.
+            true => Stamp(fastrand::u64(..) >> 6 | 1),
+        };
         loaded.floored.push(Unsettled { key: *key, stamp });
-        if bucket.held_until > now || connection.evicts() && self.held_after_loss.is_some() {
-            loaded.marks.add(Mark::Pending);
-        } else if in_doubt {
+        if bucket.floor.is_unknown() || connection.evicts() {
             loaded.marks.add(Mark::Unknown);
             loaded.unsettled.push(Unsettled { key: *key, stamp });
         }
@@ -252,8 +243,7 @@ impl Inner {
                 Some(bucket) => bucket.generation.wrapping_add(1),
                 None => fastrand::u32(..),
             };
-            let held = self.held_after_loss.map(|hold| connection.now_at_most().after(hold));
-            let bucket = Bucket::new(incarnation, generation, held, self.period(connection));
+            let bucket = Bucket::new(incarnation, generation, self.period(connection));
             tracing::debug!(bucket = key.as_bytes()[0], "Redis may have lost marks: those it has not are unknown");
             if self.exchange(connection, key, &found, None, Some(&bucket)).await? {
                 return Ok((found.entry, bucket));
@@ -269,18 +259,10 @@ impl Inner {
         let number = |duration: Duration| duration.as_millis().to_string().into_bytes();
         let hold = number(update.hold.unwrap_or_default());
         let (ttl, period) = (number(self.ttl), self.period_length().to_string().into_bytes());
-        let held_after_loss = number(self.held_after_loss.unwrap_or_default());
         let mut calls = Pipeline::with_capacity(keys.len());
         for key in keys {
-            let arguments: [&[u8]; 7] = [
-                &connection.incarnation().0,
-                &fastrand::u32(..).to_be_bytes(),
-                &hold,
-                &ttl,
-                &period,
-                &held_after_loss,
-                &marks,
-            ];
+            let arguments: [&[u8]; 6] =
+                [&connection.incarnation().0, &fastrand::u32(..).to_be_bytes(), &hold, &ttl, &period, &marks];
             self.scripts.join.call(&mut calls, [&self.keys.entry(key), &self.keys.bucket(key)], &arguments);
         }
         let answer = self.scripts.join.run::<u8>(&connection, &calls).await;
@@ -301,7 +283,7 @@ impl Inner {
                 let of_floor = stamp.0 % 2 == 1;
                 let bucket =
                     found.bucket.clone().filter(|bucket| of_floor && bucket.incarnation == connection.incarnation());
-                let bucket = bucket.map(|bucket| bucket.in_period(self.period(&connection)).settled(*stamp, now, at));
+                let bucket = bucket.map(|bucket| bucket.in_period(self.period(&connection)).settled(*stamp, at));
                 if entry.is_none() && bucket.is_none()
                     || self.exchange(&connection, key, &found, entry.as_ref(), bucket.as_ref()).await?
                 {

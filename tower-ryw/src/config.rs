@@ -1,6 +1,7 @@
 //! Everything one layer knows: built once, shared by all of its requests.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc,
@@ -9,10 +10,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ryw_core::{Keyring, MarkStore, Subject, Tenant, wire};
+use parking_lot::Mutex;
+use ryw_core::{Keyring, MarkStore, Subject, Tenant, Unsettled, wire};
 use tokio::time::Instant;
 
 use crate::{
+    guarded::Guarded,
     memory::LocalStore,
     observe::{DecisionLog, Observe, Recorded, Routed, Stats},
     policy::{Policy, RequestHead},
@@ -31,12 +34,14 @@ pub(crate) struct Config {
     pub(crate) store: Arc<dyn MarkStore>,
     /// The same as `store`, when it is the layer's own.
     pub(crate) local_store: Option<LocalStore>,
+    /// The same as `store`, when it was given to the layer.
+    pub(crate) given_store: Option<Guarded>,
     pub(crate) topology: Option<Topology>,
+    pub(crate) doubts: Doubts,
     pub(crate) keys: Keyring,
     pub(crate) tenant_of: Option<Box<TenantOf>>,
     pub(crate) subjects_of: Option<Box<SubjectsOf>>,
     pub(crate) window: Window,
-    pub(crate) store_deadline: Duration,
     pub(crate) sample_deadline: Duration,
     pub(crate) token_max_age: Duration,
     pub(crate) cookie: CookiePolicy,
@@ -88,6 +93,36 @@ impl Clock {
     /// Time since the layer was built.
     pub(crate) fn age(&self) -> Duration {
         self.built.elapsed()
+    }
+}
+
+/// When this process has first met what a store does not know: for where there are no positions, and time answers.
+#[derive(Debug, Default)]
+pub(crate) struct Doubts(Mutex<HashMap<Unsettled, Instant>>);
+
+impl Doubts {
+    /// As many as are remembered; those beyond are never over.
+    const LIMIT: usize = 65_536;
+
+    /// Whether each of them was met longer than `window` ago. None is no doubt.
+    pub(crate) fn are_over(&self, unsettled: &[Unsettled], window: Duration) -> bool {
+        if unsettled.is_empty() {
+            return false;
+        }
+        let mut met = self.0.lock();
+        if met.len() >= Self::LIMIT {
+            met.retain(|_, since| since.elapsed() <= 2 * window);
+        }
+        let mut over = true;
+        for doubt in unsettled {
+            let since = match met.get(doubt) {
+                Some(since) => *since,
+                None if met.len() < Self::LIMIT => *met.entry(*doubt).or_insert_with(Instant::now),
+                None => return false,
+            };
+            over &= since.elapsed() > window;
+        }
+        over
     }
 }
 

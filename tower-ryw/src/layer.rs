@@ -6,8 +6,9 @@ use ryw_core::{Key, Keyring, Level, MarkStore, Subject, Tenant};
 use tower_layer::Layer;
 
 use crate::{
-    config::{Budget, Clock, Config, CookiePolicy, SubjectsOf, TenantOf},
+    config::{Budget, Clock, Config, CookiePolicy, Doubts, SubjectsOf, TenantOf},
     error::{ConfigError, ConfigErrorKind, MAX_WAIT},
+    guarded::{Guarded, StoreHealth},
     memory::LocalStore,
     observe::{DecisionLog, Observe, Stats},
     policy::{Classify, Ladder, Policy, RequestHead, RouteRule, SafeMethods},
@@ -138,6 +139,12 @@ impl RywLayer {
         self.config.local_store.as_ref()
     }
 
+    /// How the mark store that the layer was given is doing; `None` when it keeps marks itself.
+    #[must_use]
+    pub fn store_health(&self) -> Option<StoreHealth> {
+        self.config.given_store.as_ref().map(Guarded::health)
+    }
+
     /// The nodes that the layer routes by, if it knows positions.
     #[must_use]
     pub fn topology(&self) -> Option<&Topology> {
@@ -204,6 +211,11 @@ impl RywLayerBuilder {
     }
 
     /// Where marks are kept. Default: a [`LocalStore`] of its own.
+    ///
+    /// A store that fails or is late does not fail requests. Marks are *unknown* while it is away; what it does not take is
+    /// kept for up to 100 000 subjects, and delivered before it is believed again. The response to such a write says
+    /// `X-Consistency-Enforced: false`: clients that carry its token are safe, others are from the moment on at which it is
+    /// delivered.
     pub fn store(mut self, store: impl MarkStore) -> Self {
         self.store = Some(Arc::new(store));
         self
@@ -266,7 +278,8 @@ impl RywLayerBuilder {
         self
     }
 
-    /// How long to wait for the mark store. Default: 100 ms.
+    /// How long to wait for a mark store that was given with [`store`](Self::store). A request waits for it once: until it
+    /// answers again, the next ones do without it at once. Default: 100 ms.
     pub const fn store_deadline(mut self, deadline: Duration) -> Self {
         self.store_deadline = deadline;
         self
@@ -358,14 +371,18 @@ impl RywLayerBuilder {
         } = self;
         let window = adaptive_window.map_or(Window::Fixed(window), Window::Adaptive);
         let minimum = minimum.unwrap_or(Level::ReadYourWrites);
-        let mut local_store = None;
-        let store = store.unwrap_or_else(|| {
-            let mut builder = LocalStore::builder();
-            builder = capacity.map_or(builder, |capacity| builder.capacity(capacity));
-            builder = session_ttl.map_or(builder, |ttl| builder.ttl(ttl));
-            builder = if topology.is_some() { builder } else { builder.held_at_start(window.longest()) };
-            Arc::new(local_store.insert(builder.build()).clone())
-        });
+        let given_store = store.map(|store| Guarded::new(store, store_deadline));
+        let (store, local_store): (Arc<dyn MarkStore>, _) = match &given_store {
+            Some(given) => (Arc::new(given.clone()), None),
+            None => {
+                let mut local = LocalStore::builder();
+                local = capacity.map_or(local, |capacity| local.capacity(capacity));
+                local = session_ttl.map_or(local, |ttl| local.ttl(ttl));
+                local = if topology.is_some() { local } else { local.held_at_start(window.longest()) };
+                let local = local.build();
+                (Arc::new(local.clone()), Some(local))
+            }
+        };
         let keys = match keys {
             Some(keys) => keys,
             None => Keyring::random().map_err(ConfigErrorKind::from)?,
@@ -376,12 +393,13 @@ impl RywLayerBuilder {
             policy: Policy { classify, minimum, default: default.unwrap_or(minimum), maximum, ladder, rules },
             store,
             local_store,
+            given_store,
             topology,
+            doubts: Doubts::default(),
             keys,
             tenant_of,
             subjects_of,
             window,
-            store_deadline,
             sample_deadline,
             token_max_age,
             cookie,

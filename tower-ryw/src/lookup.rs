@@ -4,7 +4,7 @@
 //! positions, that is answered by sampling the primary once, after the loss was noticed: whatever was forgotten lies
 //! at or before the sample. A floor from before a failover is renewed in the same way.
 
-use ryw_core::{Loaded, Marks, Position, StoreError, StoreErrorKind, StoreFuture, Unsettled, Update};
+use ryw_core::{Loaded, Marks, Position, StoreError, StoreFuture, Unsettled, Update};
 use tokio::time::timeout;
 
 use crate::{config::Config, identify::Identity, policy::Intent};
@@ -42,14 +42,14 @@ pub(crate) fn load(config: &Config, identity: &Identity) -> StoreFuture<Loaded> 
 
 /// What is required, when the store has answered and nothing is unknown; otherwise what still has to be found out.
 pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Loaded, StoreError>) -> Lookup {
-    let store_failed = loaded.is_err();
-    let Loaded { marks: own, floor, mut unsettled, floored } = loaded.unwrap_or_else(|error| {
+    let loaded = loaded.unwrap_or_else(|error| {
         tracing::warn!(%error, "marks are unknown: the mark store did not answer");
-        Loaded { marks: Marks::unknown(), ..Loaded::default() }
+        Loaded { marks: Marks::unknown(), incomplete: true, ..Loaded::default() }
     });
+    let Loaded { marks: own, floor, mut unsettled, floored, incomplete: store_failed } = loaded;
     let mut marks = identity.carried.marks.clone();
-    if config.topology.is_none() && !unsettled.is_empty() && config.clock.age() > config.window.longest() {
-        // Without positions time answers: what was forgotten before this layer was built is everywhere by now.
+    if config.topology.is_none() && !store_failed && config.doubts.are_over(&unsettled, config.window.longest()) {
+        // Without positions time answers: what was forgotten before the doubt was met is everywhere by now.
         drop(config.store.settle(&unsettled, None));
         marks.join(&own.without_unknown());
     } else {
@@ -95,11 +95,7 @@ fn is_outdated(config: &Config, floor: &Marks) -> bool {
 
 /// The slow way: waits for the store, then for the primary's position, each with a deadline.
 pub(crate) async fn find_out(config: &Config, identity: &Identity, store: StoreFuture<Loaded>) -> Required {
-    let loaded = match timeout(config.store_deadline, store).await {
-        Ok(loaded) => loaded,
-        Err(_) => Err(StoreError::new(StoreErrorKind::Timeout)),
-    };
-    match required(config, identity, loaded) {
+    match required(config, identity, store.await) {
         Lookup::Done(required) => required,
         Lookup::Unsettled(required, unsettled) => settle(config, identity, required, &unsettled).await,
     }
@@ -117,8 +113,7 @@ pub(crate) async fn settle(
     };
     if !unsettled.is_empty() {
         // The answer is in hand already; a store that does not take it will be asked to settle again.
-        let stored = timeout(config.store_deadline, config.store.settle(unsettled, Some(sampled))).await;
-        if let Ok(Err(error)) = stored {
+        if let Err(error) = config.store.settle(unsettled, Some(sampled)).await {
             tracing::warn!(%error, "a settled mark was not stored");
         }
     }
@@ -142,8 +137,7 @@ async fn forget_lost(config: &Config, identity: &Identity, told: &Marks, from: P
         config.store.join(&identity.keys, &update).await?;
         config.store.acknowledge(&identity.keys, told).await
     };
-    let forgotten = timeout(config.store_deadline, forgotten).await;
-    if !matches!(forgotten, Ok(Ok(()))) {
-        tracing::warn!("an acknowledged loss was not taken out of the mark store: it will be told again");
+    if let Err(error) = forgotten.await {
+        tracing::warn!(%error, "an acknowledged loss was not taken out of the mark store: it will be told again");
     }
 }

@@ -92,10 +92,7 @@ pub(crate) async fn record(config: Arc<Config>, keys: Vec<SubjectKey>, effect: E
         Some(topology) => with_position(&config, topology, effect).await,
         None => without_position(&config, &effect),
     };
-    let stored = match timeout(config.store_deadline, config.store.join(&keys, &update)).await {
-        Ok(stored) => stored,
-        Err(_) => Err(StoreError::new(StoreErrorKind::Timeout)),
-    };
+    let stored = config.store.join(&keys, &update).await;
     saved(stored, update, event, settles)
 }
 
@@ -208,10 +205,10 @@ pub(crate) fn record_unknown(config: &Config, keys: &[SubjectKey]) -> Saved {
         Ok(stored) => stored,
         Err(join) => match Handle::try_current() {
             Ok(runtime) => {
-                let deadline = config.store_deadline;
+                // Ends by the store's deadline.
                 drop(runtime.spawn(async move {
-                    if !matches!(timeout(deadline, join).await, Ok(Ok(()))) {
-                        tracing::warn!("the mark of an unknown outcome was not stored");
+                    if let Err(error) = join.await {
+                        tracing::warn!(%error, "the mark of an unknown outcome was not stored");
                     }
                 }));
                 Ok(())
@@ -244,9 +241,8 @@ pub(crate) fn hold_until(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec
         while timeout(half_a_window, &mut all).await.is_err() {
             let Some(config) = layer.upgrade() else { return };
             half_a_window = config.window.now() / 2;
-            let renewed = timeout(config.store_deadline, config.store.join(&keys, &unknown(&config))).await;
-            if !matches!(renewed, Ok(Ok(()))) {
-                tracing::warn!("the mark of an unfinished write was not renewed");
+            if let Err(error) = config.store.join(&keys, &unknown(&config)).await {
+                tracing::warn!(%error, "the mark of an unfinished write was not renewed");
             }
         }
     }));

@@ -2,8 +2,7 @@
 --
 -- KEYS: the entry, its bucket.
 -- ARGV: 1 the server's incarnation, 2 a generation to start with, 3 how long a write may still be on its way (ms),
---       4 how long an entry lives (ms), 5 how long a period is (ms), 6 how long a new generation is held instead of being unknown (ms),
---       7 the marks to join.
+--       4 how long an entry lives (ms), 5 how long a period is (ms), 6 the marks to join.
 local UNKNOWN, HELD, LOST = 1, 2, 4
 local MAX_POSITIONS, U32 = 16, 4294967296
 
@@ -85,29 +84,27 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local hold, ttl, period_length, hold_after_loss =
-    tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local hold, ttl, period_length = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local period = math.floor(now / period_length) % U32
 
 -- The marks to join.
-local flags, at, lost = string.byte(ARGV[7], 1), 2, nil
-if has(flags, LOST) then lost, at = string.sub(ARGV[7], at, at + 7), at + 8 end
-local update = read_positions(ARGV[7], at, #ARGV[7] + 1)
+local flags, at, lost = string.byte(ARGV[6], 1), 2, nil
+if has(flags, LOST) then lost, at = string.sub(ARGV[6], at, at + 7), at + 8 end
+local update = read_positions(ARGV[6], at, #ARGV[6] + 1)
 local update_unknown = has(flags, UNKNOWN)
 
 -- The bucket: what subjects without an entry of this generation are held to.
 local bucket = redis.call('GET', KEYS[2])
-local generation, doubts, floor, floor_unknown, floor_held, this, this_unknown, last, last_unknown
+local generation, doubts, floor, floor_unknown, this, this_unknown, last, last_unknown
 if bucket then
     local bucket_flags, incarnation
     bucket_flags, generation, doubts = struct.unpack('>BI4I4', bucket)
-    floor_held = read_time(bucket, 10)
-    local written = struct.unpack('>I4', bucket, 18)
-    incarnation = string.sub(bucket, 22, 37)
+    local written = struct.unpack('>I4', bucket, 10)
+    incarnation = string.sub(bucket, 14, 29)
     if incarnation == ARGV[1] then
         floor_unknown = has(bucket_flags, UNKNOWN)
         local next
-        floor, next = read_list(bucket, 38)
+        floor, next = read_list(bucket, 30)
         this_unknown = string.byte(bucket, next) == 1
         this, next = read_list(bucket, next + 1)
         last_unknown = string.byte(bucket, next) == 1
@@ -134,8 +131,7 @@ else
     generation = struct.unpack('>I4', ARGV[2])
 end
 if not bucket then
-    -- Without positions a hold stands for what nobody knows.
-    doubts, floor, floor_unknown, floor_held = 0, {}, hold_after_loss == 0, now + hold_after_loss
+    doubts, floor, floor_unknown = 0, {}, true
     this, this_unknown, last, last_unknown = {}, false, {}, false
 end
 
@@ -167,7 +163,6 @@ if of ~= generation then
         if not inherited or add(positions, branch, offset) then unknown = true end
     end
     unknown = unknown or floor_unknown
-    held = math.max(held, floor_held)
 end
 if add_all(positions, update) or update_unknown then unknown = true end
 if hold > 0 then held = math.max(held, now + hold) end
@@ -181,8 +176,7 @@ redis.call('SET', KEYS[1],
         .. write_positions(positions),
     'PX', ttl + hold)
 redis.call('SET', KEYS[2],
-    struct.pack('>BI4I4', floor_unknown and UNKNOWN or 0, generation, doubts) .. write_time(floor_held)
-        .. struct.pack('>I4', period) .. ARGV[1] .. write_list(floor)
+    struct.pack('>BI4I4', floor_unknown and UNKNOWN or 0, generation, doubts) .. struct.pack('>I4', period) .. ARGV[1] .. write_list(floor)
         .. string.char(this_unknown and 1 or 0) .. write_list(this)
         .. string.char(last_unknown and 1 or 0) .. write_list(last))
 return bucket and 0 or 1

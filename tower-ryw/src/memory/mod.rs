@@ -71,6 +71,19 @@ impl LocalStore {
         self.len() == 0
     }
 
+    /// What these subjects' own entries say; nothing of the floor.
+    pub(crate) fn own(&self, keys: &[SubjectKey]) -> Loaded {
+        let now = self.0.now();
+        let mut loaded = Loaded::default();
+        for key in keys {
+            let mut shard = self.0.shard(key).lock();
+            if shard.knows(key) {
+                shard.load(key, now, &mut loaded);
+            }
+        }
+        loaded
+    }
+
     /// Age of the mark that was written longest ago, and the mean age of all, with a resolution of 100 ms. `None`
     /// when there is none. Takes time in proportion to the number of marks: for diagnostics.
     #[must_use]

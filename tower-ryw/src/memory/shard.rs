@@ -115,6 +115,10 @@ impl Shard {
         }
     }
 
+    pub(super) fn knows(&self, key: &SubjectKey) -> bool {
+        self.find(key).is_some()
+    }
+
     pub(super) fn join(&mut self, key: &SubjectKey, now: Tick, marks: &Marks, held_until: Option<Tick>) {
         self.expire(now);
         let slot = match self.find(key) {

@@ -337,6 +337,8 @@ mod broken_store {
         assert_eq!(client.post(&[ME, level("SESSION")]).await.status, 409, "such a store is asked before a write, too");
         store.acknowledgements_fail.store(true, SeqCst);
         assert_eq!(told(&client.get(&[ME, ACK]).await), None);
+        // The store answers again.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         assert_eq!(told(&client.get(&[ME]).await), TOLD);
         store.acknowledgements_fail.store(false, SeqCst);
         client.get(&[ME, ACK]).await;
