@@ -118,3 +118,27 @@ impl Link<'_> {
         PoolError::new(self.node.as_str(), kind)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ryw_core::{ClusterId, Epoch};
+    use tower_ryw::topology::{Incarnation, Reading};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn rev_a_standby_is_not_admitted_as_primary() {
+        let topology = Topology::new();
+        let (mut a, mut b) = (topology.add("a"), topology.add("b"));
+        let at = |e, o| Position::new(ClusterId::new(1), Epoch::new(e), o);
+        a.begin().report(Reading::new(Role::Primary, at(1, 10)).incarnation(Incarnation(1)));
+        b.begin().report(Reading::new(Role::Primary, at(2, 20)).incarnation(Incarnation(2)).fork(Epoch::new(2), Epoch::new(1), 10));
+        // a was restarted as a standby of b.
+        a.begin().report(Reading::new(Role::Replica, at(2, 15)).incarnation(Incarnation(3)));
+        let name = NodeName::from("a");
+        let server = Some(Server { incarnation: Incarnation(3), cluster: ClusterId::new(1) });
+        let link = Link { node: &name, server, applied: None };
+        let answer = link.admit_write(&topology, async { Ok::<_, std::io::Error>(None) }).await;
+        assert!(answer.is_err(), "{answer:?}");
+    }
+}

@@ -19,6 +19,7 @@ mod pool;
 mod privileges;
 mod promotion;
 mod replay;
+mod rev;
 mod sqlx;
 mod stale;
 mod synchronous;

@@ -525,4 +525,12 @@ mod tests {
         });
         assert_eq!(names.collect::<Vec<_>>(), ["r1", "r3", "r1", "r3"]);
     }
+
+    #[test]
+    fn rev_a_mark_of_a_newer_epoch_is_not_served_by_the_old_primary() {
+        let newer = Marks::at(Position::new(CLUSTER, Epoch::new(2), 130));
+        for level in FOLLOW_MARKS {
+            check(&case(level, newer.clone(), &[(100, 0)]), "refuse behind");
+        }
+    }
 }

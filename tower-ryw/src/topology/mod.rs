@@ -674,4 +674,53 @@ mod tests {
         assert_eq!(topology.expected_wait(20), Duration::ZERO);
         assert_eq!(topology.expected_wait(5000), ms(60));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn rev_two_promotions_to_the_same_epoch() {
+        let topology = Topology::new();
+        let (mut p, mut r1, mut r2) = (topology.add("p"), topology.add("r1"), topology.add("r2"));
+        p.begin().report(Reading::new(Role::Primary, at(1, 100)));
+        r2.begin().report(Reading::new(Role::Replica, at(1, 90)));
+        drop(p.begin());
+        r1.begin().report(Reading::new(Role::Primary, at(2, 150)).fork(Epoch::new(2), Epoch::new(1), 100));
+        // A write on r1, acknowledged at 140. Then r1 dies, and r2, which never followed it, is promoted: also epoch 2.
+        drop(r1.begin());
+        r2.begin().report(Reading::new(Role::Primary, at(2, 200)).fork(Epoch::new(2), Epoch::new(1), 90));
+        let view = topology.view();
+        let mark = Marks::at(at(2, 140));
+        eprintln!("{:?} lost={:?}", states(&topology), view.lost(&mark));
+        let relation = view.relation(&mark, &view.nodes()[2]);
+        assert_ne!((view.nodes()[2].state(), relation), (NodeState::Primary, Relation::Reached), "a lost write looks as if it were there");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rev_two_primaries_of_the_same_epoch_at_once() {
+        let topology = Topology::new();
+        let (mut p, mut r1, mut r2) = (topology.add("p"), topology.add("r1"), topology.add("r2"));
+        p.begin().report(Reading::new(Role::Primary, at(1, 100)));
+        r1.begin().report(Reading::new(Role::Primary, at(2, 150)).fork(Epoch::new(2), Epoch::new(1), 100));
+        r2.begin().report(Reading::new(Role::Primary, at(2, 200)).fork(Epoch::new(2), Epoch::new(1), 90));
+        let s = states(&topology);
+        assert!(s.iter().filter(|s| **s == NodeState::Primary).count() <= 1, "{s:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rev_a_fenced_primary_does_not_make_replicas_fresh() {
+        let topology = Topology::new();
+        let (mut old, mut new, mut r) = (topology.add("old"), topology.add("new"), topology.add("r"));
+        old.begin().report(Reading::new(Role::Primary, at(1, 100)));
+        let forked = |o| Reading::new(Role::Primary, at(2, o)).fork(Epoch::new(2), Epoch::new(1), 100);
+        let failover = Instant::now();
+        for n in 0..100 {
+            new.begin().report(forked(150 + n));
+            tokio::time::advance(Duration::from_millis(10)).await;
+            old.begin().report(Reading::new(Role::Primary, at(1, 100)));
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        r.begin().report(Reading::new(Role::Replica, at(1, 100)));
+        let view = topology.view();
+        let since = view.nodes()[2].fresh_as_of();
+        assert_eq!(view.nodes()[2].state(), NodeState::Replica);
+        assert!(since.is_none_or(|s| s <= failover + Duration::from_millis(20)), "said to be {:?} old, is {:?}", since.map(|s| s.elapsed()), failover.elapsed());
+    }
 }

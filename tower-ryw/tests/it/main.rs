@@ -14,6 +14,7 @@ mod outcomes;
 mod readiness;
 mod regressions;
 mod replay;
+mod rev;
 mod router;
 mod runs;
 mod sessions;

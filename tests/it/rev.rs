@@ -1,0 +1,361 @@
+//! Review.
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{Path, State},
+    http::{Request, StatusCode},
+    routing::{get, put},
+};
+use ryw_postgres::RywPool;
+use ryw_testing::{
+    proxy::Proxy,
+    servers::postgres::{Cluster, Standby},
+};
+use tokio::sync::Notify;
+use tower_ryw::{Ladder, topology::NodeState};
+
+use crate::{
+    failing::{Client, Replication},
+    world::{World, address, at_once, behind, launch, pause, shown, try_upsert, until, until_shown},
+};
+
+/// A read-only endpoint that is balanced over standby and primary.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rev_balanced_endpoint_with_the_primary_in_it() {
+    let cluster = launch(Cluster::builder().standby(Standby::named("r1"))).await;
+    let proxy = Proxy::start([address(&cluster.standbys()[0])]).await.unwrap();
+    let pool = RywPool::builder().primary(cluster.primary().url()).replica_named("r1", behind(&proxy));
+    let world = World::over(cluster, pool, Router::new(), |layer| layer).await;
+    for session in ["monotonic", "writer"] {
+        world.service.read(session, "none").await;
+    }
+    world.service.put("writer", "note", 1).await;
+    until_shown(world.standby(), "note", 1).await;
+    world.caught_up().await;
+    world.cluster.synchronous("zzz").unwrap();
+    let service = world.service.clone();
+    let writing = tokio::spawn(async move { service.put("writer", "note", 2).await });
+    until_shown(world.standby(), "note", 2).await;
+    assert_eq!(shown(world.cluster.primary(), "note"), Some(1), "a chance to go back in time");
+    until("seen", async || world.service.get("monotonic", "/notes/note", "MONOTONIC").await.value() == Some(2)).await;
+    // New connections lead to the primary.
+    proxy.retarget([address(world.cluster.primary())]);
+    let mut bad = Vec::new();
+    for _ in 0..5 {
+        for read in at_once(8, || world.service.reading("monotonic", "note", "MONOTONIC")).await {
+            if !read.status.is_server_error() && read.value() != Some(2) {
+                bad.push(read);
+            }
+        }
+    }
+    world.cluster.synchronous("").unwrap();
+    writing.await.unwrap();
+    assert!(bad.is_empty(), "{} stale: {:?}", bad.len(), bad[0]);
+}
+
+#[derive(Debug, Default)]
+struct Barrier {
+    there: Notify,
+    go: Notify,
+}
+
+async fn late_write(
+    State(pool): State<RywPool>,
+    Extension(barrier): Extension<Arc<Barrier>>,
+    Path(key): Path<String>,
+) -> Result<StatusCode, StatusCode> {
+    // Such as a body that takes its time.
+    barrier.there.notify_one();
+    barrier.go.notified().await;
+    let client = pool.get().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    try_upsert(&client, &key, 3).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rev_failover_between_decision_and_gate_of_a_write() {
+    let barrier = Arc::new(Barrier::default());
+    let routes = Router::new().route("/late/{key}", put(late_write)).layer(Extension(Arc::clone(&barrier)));
+    let mut world = World::start(Cluster::builder().standby(Standby::named("r1")), routes, 10).await;
+    let mut client = Client::named(&world.service, "me", "SESSION");
+    client.put(1).await;
+    world.caught_up().await;
+    let replication = Replication::of(&world, &["r1"]).await;
+    replication.cut();
+    client.put(2).await;
+    let service = world.service.clone();
+    let slow = tokio::spawn(async move {
+        let request = Request::put("/late/me").header("x-session-id", "me").header("x-consistency-level", "SESSION");
+        service.send(request.body(Body::empty()).unwrap()).await
+    });
+    barrier.there.notified().await;
+    world.kill("primary");
+    replication.destroy();
+    world.promote("r1");
+    world.until_state("r1", NodeState::Primary).await;
+    barrier.go.notify_one();
+    let slow = slow.await.unwrap();
+    let now = world.psql("r1", "select value from notes where key = 'me'");
+    assert!(slow.status.is_client_error() || slow.status.is_server_error(), "accepted after the loss, value {now}: {slow:?}");
+}
+
+async fn count_and_read(State(pool): State<RywPool>, Path(key): Path<String>) -> Result<String, StatusCode> {
+    pool.execute("update notes set value = value + 1 where key = $1", &[&key]).await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    let rows = pool.query("select value from notes where key = $1", &[&key]).await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    Ok(rows[0].get::<_, i64>(0).to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rev_a_get_that_writes_reads_its_own_write() {
+    let routes = Router::new().route("/count/{key}", get(count_and_read));
+    let world = World::start(Cluster::builder().standby(Standby::named("r1")), routes, 10).await;
+    world.service.put("other", "note", 1).await;
+    world.caught_up().await;
+    world.service.read("me", "none").await;
+    world.pause_replay().await;
+    let read = world.service.get("me", "/count/note", "RYW").await;
+    assert_eq!(read.value(), Some(2), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rev_anonymous_reads_pass_by_the_ladder_and_the_budget() {
+    let cluster = Cluster::builder().standby(Standby::named("r1"));
+    let never = Ladder::new().primary(false);
+    let mut world = World::start_with(cluster, Router::new(), |_, pool| pool, |layer| layer.ladder(never).primary_budget(0)).await;
+    world.service.put("other", "note", 1).await;
+    world.caught_up().await;
+    world.kill("r1");
+    world.until_state("r1", NodeState::Down).await;
+    let named = world.service.read("me", "note").await;
+    let anonymous = world.service.send(Request::get("/notes/note").body(Body::empty()).unwrap()).await;
+    eprintln!("named {named:?}\nanonymous {anonymous:?}");
+    assert_eq!(named.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(anonymous.status.is_server_error(), "{anonymous:?}");
+}
+
+async fn late_read(
+    State(pool): State<RywPool>,
+    Extension(barrier): Extension<Arc<Barrier>>,
+    Path(key): Path<String>,
+) -> Result<String, StatusCode> {
+    let client = pool.get().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    let row = client.query_one("select value from notes where key = $1", &[&key]).await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    barrier.there.notify_one();
+    barrier.go.notified().await;
+    Ok(row.get::<_, i64>(0).to_string())
+}
+
+/// After a failover that lost nothing, a standby of the new primary loses its connection to it while it serves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rev_a_standby_without_upstream_makes_nobody_lose_anything() {
+    let barrier = Arc::new(Barrier::default());
+    let routes = Router::new().route("/late/{key}", get(late_read)).layer(Extension(Arc::clone(&barrier)));
+    let cluster = Cluster::builder().standby(Standby::named("r1")).standby(Standby::named("r2").upstream("r1"));
+    let mut world = World::start(cluster, routes, 10).await;
+    world.service.put("writer", "note", 1).await;
+    world.caught_up().await;
+    world.kill("primary");
+    world.promote("r1");
+    world.until_state("r1", NodeState::Primary).await;
+    world.service.put("writer", "note", 2).await;
+    until_shown(world.server("r2"), "note", 2).await;
+    world.replicas_caught_up().await;
+    world.until_state("r2", NodeState::Replica).await;
+    let mut me = Client::named(&world.service, "me", "MONOTONIC");
+    let service = world.service.clone();
+    let read = tokio::spawn(async move { service.get("me", "/late/note", "MONOTONIC").await });
+    barrier.there.notified().await;
+    world.kill("r1");
+    until("no receiver", async || world.psql("r2", "select count(*) from pg_stat_wal_receiver") == "0").await;
+    eprintln!("r2: {}", world.psql("r2", "select pg_last_wal_replay_lsn()::text || ' ' || (select timeline_id from pg_control_checkpoint())"));
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    eprintln!("r2 state {:?}", world.state("r2"));
+    barrier.go.notify_one();
+    let read = read.await.unwrap();
+    eprintln!("{read:?}");
+    // It comes back, and has everything.
+    world.restart("r1");
+    world.until_state("r1", NodeState::Primary).await;
+    let later = me.read().await;
+    eprintln!("{later:?}");
+    let write = me.moves_to(&world.service).try_put(7).await;
+    eprintln!("{write:?}");
+    assert_eq!((read.lost(), later.lost()), (None, None), "nothing was lost");
+}
+
+#[allow(dead_code)]
+fn unused() { let _ = (pause,); }
+
+mod second {
+    use std::time::{Duration, Instant};
+
+    use axum::{Router, body::Body, extract::State, http::{Request, StatusCode}, routing::put};
+    use ryw_postgres::RywPool;
+    use ryw_testing::servers::postgres::{Cluster, Standby};
+    use tokio::time::{sleep, timeout};
+    use tower_ryw::topology::NodeState;
+
+    use crate::world::{World, launch, shown, until, until_shown};
+
+    async fn sleepy(State(pool): State<RywPool>) -> StatusCode {
+        let client = pool.get().await.unwrap();
+        client.batch_execute("select pg_sleep(100)").await.unwrap();
+        StatusCode::NO_CONTENT
+    }
+
+    fn running(world: &World) -> bool {
+        let slow = "select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep%'";
+        world.server("primary").psql(slow).unwrap() == "1"
+    }
+
+    async fn leave(world: &World) {
+        let request = Request::put("/slow").header("x-session-id", "me").body(Body::empty()).unwrap();
+        tokio::select! {
+            reply = world.service.send(request) => panic!("{reply:?}"),
+            () = until("the statement runs", async || running(world)) => {}
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rev_a_connection_that_does_not_finish_is_closed() {
+        let routes = Router::new().route("/slow", put(sleepy));
+        let world = World::start(Cluster::builder().standby(Standby::named("r1")), routes, 1).await;
+        leave(&world).await;
+        sleep(Duration::from_secs(32)).await;
+        let started = Instant::now();
+        let client = timeout(Duration::from_secs(6), world.pool.primary()).await.expect("in time").expect("a connection");
+        let asked = timeout(Duration::from_secs(5), client.simple_query("select 1")).await;
+        assert!(asked.is_ok(), "the pool gave out a connection that is busy; it took {:?}", started.elapsed());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rev_an_unknown_outcome_of_a_dead_primary_ends() {
+        let routes = Router::new().route("/slow", put(sleepy));
+        let cluster = Cluster::builder().standby(Standby::named("r1")).standby(Standby::named("r2"));
+        let mut world = World::start(cluster, routes, 10).await;
+        world.service.put("me", "note", 1).await;
+        world.caught_up().await;
+        leave(&world).await;
+        world.kill("primary");
+        world.promote("r1");
+        world.follow("r2", "r1");
+        world.until_state("r1", NodeState::Primary).await;
+        world.until_state("r2", NodeState::Replica).await;
+        sleep(Duration::from_secs(15)).await;
+        world.replicas_caught_up().await;
+        world.service.read("me", "note").await;
+        sleep(Duration::from_millis(500)).await;
+        let read = world.service.read("me", "note").await;
+        assert_ne!(read.served().1, "pending-write", "15 s after the failover, window is 2 s: {read:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rev_sync_waits_of_others_without_the_right_to_see_them() {
+        let cluster = launch(Cluster::builder().standby(Standby::named("r1"))).await;
+        cluster.primary().psql("create role app login; grant select, insert, update on notes to app").unwrap();
+        let standby = &cluster.standbys()[0];
+        until("role", async || standby.psql("select count(*) from pg_roles where rolname = 'app'").unwrap() == "1").await;
+        let app = |url: String| url.replace("//ryw@", "//app@");
+        let pool = RywPool::builder().primary(app(cluster.primary().url())).replica_named("r1", app(standby.url()));
+        let mut world = World::over(cluster, pool, Router::new(), |layer| layer).await;
+        for s in ["me", "writer"] { world.service.read(s, "none").await; }
+        world.service.put("writer", "note", 1).await;
+        until_shown(world.standby(), "note", 1).await;
+        world.cluster.synchronous("zzz").unwrap();
+        // Another service, under another role.
+        let url = world.cluster.primary().url();
+        let writing = tokio::spawn(async move {
+            let (client, connection) = ryw_postgres::tokio_postgres::connect(&url, ryw_postgres::tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client.execute("update notes set value = 2 where key = 'note'", &[]).await
+        });
+        until_shown(world.standby(), "note", 2).await;
+        assert_eq!(shown(world.cluster.primary(), "note"), Some(1));
+        until("seen", async || world.service.get("me", "/notes/note", "MONOTONIC").await.value() == Some(2)).await;
+        world.kill("r1");
+        world.until_state("r1", NodeState::Down).await;
+        sleep(Duration::from_millis(200)).await;
+        let read = world.service.get("me", "/notes/note", "MONOTONIC").await;
+        world.cluster.synchronous("").unwrap();
+        let _ = writing.await;
+        assert!(read.status.is_server_error() || read.value() == Some(2), "{read:?}");
+    }
+
+    /// A backend of the standby crashes: all its processes start again, and the postmaster's start time stays.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rev_crash_restart_is_another_run() {
+        let cluster = Cluster::builder().primary_setting("max_wal_size", "20GB").primary_setting("checkpoint_timeout", "1h").standby(Standby::named("r1"));
+        let world = World::start_with(cluster, Router::new(), |_, pool| pool.poll_interval(Duration::from_secs(4)), |layer| layer).await;
+        world.service.put("me", "note", 1).await;
+        until_shown(world.standby(), "note", 1).await;
+        world.psql("primary", "checkpoint");
+        sleep(Duration::from_millis(500)).await;
+        world.psql("r1", "checkpoint");
+        world.psql("primary", "select count(pg_logical_emit_message(false, 'x', repeat('x', 10000000))) from generate_series(1, 100)");
+        world.service.put("me", "note", 2).await;
+        until_shown(world.standby(), "note", 2).await;
+        let topology = world.pool.topology().clone();
+        topology.sample_node(&"r1".into()).await.unwrap();
+        topology.sample_primary().await.unwrap();
+        until("serves", async || world.service.read("me", "note").await.node() == Some("r1")).await;
+        let started = || world.psql("r1", "select pg_postmaster_start_time()");
+        let before = started();
+        // One of its backends dies.
+        let victim = world.psql("r1", "select pg_backend_pid()");
+        eprintln!("{victim}");
+        let pid = std::fs::read_to_string(world.server("r1").data_dir().join("postmaster.pid")).unwrap();
+        let postmaster: u32 = pid.lines().next().unwrap().parse().unwrap();
+        let children = std::process::Command::new("pgrep").args(["-P", &postmaster.to_string(), "-f", "background writer"]).output().unwrap();
+        let child = String::from_utf8(children.stdout).unwrap().trim().to_owned();
+        assert!(!child.is_empty());
+        std::process::Command::new("kill").args(["-9", &child]).status().unwrap();
+        let at = Instant::now();
+        sleep(Duration::from_millis(20)).await;
+        until("it is there again", async || world.server("r1").psql("select 1").is_ok()).await;
+        eprintln!("back after {:?}, at {:?}, shows {:?}", at.elapsed(), world.server("r1").psql("select pg_last_wal_replay_lsn()"), world.server("r1").psql("select value from notes"));
+        let (mut stale, mut fresh, mut failed) = (Vec::new(), 0, 0);
+        while at.elapsed() < Duration::from_secs(6) {
+            let read = world.service.read("me", "note").await;
+            if read.status.is_server_error() { failed += 1; sleep(Duration::from_millis(10)).await; continue; }
+            if read.value() == Some(2) { fresh += 1; } else { stale.push((at.elapsed(), read)); }
+        }
+        assert_eq!(before, started(), "the start time");
+        eprintln!("fresh {fresh} failed {failed} stale {}", stale.len());
+        assert!(stale.is_empty(), "{} stale, first {:?}", stale.len(), stale[0]);
+    }
+}
+
+mod third {
+    use axum::Router;
+    use ryw_testing::servers::postgres::{Cluster, Standby};
+    use tower_ryw::topology::NodeState;
+
+    use crate::{failing::Client, world::{World, until}};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rev_the_second_failover_gives_the_same_timeline() {
+        let cluster = Cluster::builder().standby(Standby::named("r1")).standby(Standby::named("r2"));
+        let mut world = World::start(cluster, Router::new(), 10).await;
+        let mut client = Client::named(&world.service, "me", "SESSION");
+        client.put(1).await;
+        world.caught_up().await;
+        world.kill("primary");
+        world.promote("r1");
+        world.until_state("r1", NodeState::Primary).await;
+        client.put(2).await;
+        world.kill("r1");
+        world.promote("r2");
+        world.until_state("r2", NodeState::Primary).await;
+        let line = |world: &World, n: &str| world.psql(n, "select left(pg_walfile_name(pg_current_wal_lsn()), 8) || ' ' || pg_current_wal_lsn()");
+        eprintln!("{}", line(&world, "r2"));
+        for n in 0..20 { world.service.put("other", "other", n).await; }
+        eprintln!("{} {:?}", line(&world, "r2"), world.pool.topology().view().nodes().iter().map(|n| (n.state(), n.applied())).collect::<Vec<_>>());
+        let read = client.read().await;
+        let write = client.try_put(3).await;
+        eprintln!("{read:?}\n{write:?}");
+        assert!(read.lost().is_some(), "value 2 was acknowledged: {read:?}");
+        until("", async || true).await;
+    }
+}
