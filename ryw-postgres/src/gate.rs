@@ -32,7 +32,7 @@ pub(crate) struct Link<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Admitted {
     pub(crate) server: Server,
-    position: Position,
+    pub(crate) position: Position,
 }
 
 impl Admitted {
@@ -53,12 +53,14 @@ impl Link<'_> {
     where
         E: Error + Send + Sync + 'static,
     {
-        let known = self.read_by_watcher(topology).or_else(|| self.answered());
+        // What a primary has written, it need not show yet: it does not serve as a replica.
+        let read = self.read_by_watcher(topology, |state| matches!(state, NodeState::Replica | NodeState::Ejected));
+        let known = read.or_else(|| self.answered());
         if let Some(known) = known.filter(|known| context.admits(known.position)) {
             return Ok(known);
         }
         match self.asked(ask).await? {
-            (_, answer) if context.admits(answer.position) => Ok(answer),
+            (Role::Replica, answer) if context.admits(answer.position) => Ok(answer),
             _ => Err(self.error(PoolErrorKind::Behind)),
         }
     }
@@ -72,7 +74,7 @@ impl Link<'_> {
     where
         E: Error + Send + Sync + 'static,
     {
-        if let Some(known) = self.read_by_watcher(topology) {
+        if let Some(known) = self.read_by_watcher(topology, |state| state == NodeState::Primary) {
             return Ok(known);
         }
         let (role, answer) = self.asked(ask).await?;
@@ -84,13 +86,12 @@ impl Link<'_> {
     }
 
     /// What the watcher has last read, when it has read it from this very server.
-    fn read_by_watcher(self, topology: &Topology) -> Option<Admitted> {
+    fn read_by_watcher(self, topology: &Topology, is_able: impl Fn(NodeState) -> bool) -> Option<Admitted> {
         let server = self.server?;
         let view = topology.view();
         let node = view.nodes().iter().find(|node| node.name() == self.node)?;
-        let serves = matches!(node.state(), NodeState::Primary | NodeState::Replica | NodeState::Ejected);
         let position = node.applied().filter(|position| position.cluster() == server.cluster)?;
-        (serves && node.incarnation() == server.incarnation).then_some(Admitted { server, position })
+        (is_able(node.state()) && node.incarnation() == server.incarnation).then_some(Admitted { server, position })
     }
 
     fn answered(self) -> Option<Admitted> {
@@ -127,12 +128,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn rev_a_standby_is_not_admitted_as_primary() {
+    async fn a_standby_is_not_admitted_as_primary() {
         let topology = Topology::new();
         let (mut a, mut b) = (topology.add("a"), topology.add("b"));
         let at = |e, o| Position::new(ClusterId::new(1), Epoch::new(e), o);
         a.begin().report(Reading::new(Role::Primary, at(1, 10)).incarnation(Incarnation(1)));
-        b.begin().report(Reading::new(Role::Primary, at(2, 20)).incarnation(Incarnation(2)).fork(Epoch::new(2), Epoch::new(1), 10));
+        b.begin().report(Reading::new(Role::Primary, at(2, 20)).incarnation(Incarnation(2)).fork(
+            Epoch::new(2),
+            Epoch::new(1),
+            10,
+        ));
         // a was restarted as a standby of b.
         a.begin().report(Reading::new(Role::Replica, at(2, 15)).incarnation(Incarnation(3)));
         let name = NodeName::from("a");

@@ -121,6 +121,7 @@ impl Gate {
     /// `PUT /before/{key}` and so on: writes 2, and stops there on the way.
     pub(crate) fn routes(&self) -> Router<RywPool> {
         Router::new()
+            .route("/early/{key}", put(stop_early))
             .route("/before/{key}", put(stop_before))
             .route("/within/{key}", put(stop_within))
             .route("/after/{key}", put(stop_after))
@@ -129,7 +130,13 @@ impl Gate {
 
     /// Returns when the session's request has got to the gate.
     pub(crate) async fn send(&self, world: &World, stop: &str, session: &str) -> JoinHandle<Reply> {
+        self.send_at("RYW", world, stop, session).await
+    }
+
+    /// The same, at another level.
+    pub(crate) async fn send_at(&self, level: &str, world: &World, stop: &str, session: &str) -> JoinHandle<Reply> {
         let request = Request::put(format!("/{stop}/{session}")).header("x-session-id", session);
+        let request = request.header("x-consistency-level", level);
         let (service, request) = (world.service.clone(), request.body(Body::empty()).unwrap());
         let request = tokio::spawn(async move { service.send(request).await });
         self.reached().await;
@@ -138,6 +145,14 @@ impl Gate {
 }
 
 type Stopped = (State<RywPool>, Extension<Gate>, Path<String>);
+
+/// Before it asks for a connection.
+async fn stop_early((State(pool), Extension(gate), Path(key)): Stopped) -> Result<StatusCode, StatusCode> {
+    gate.pass().await;
+    let client = pool.get().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    try_upsert(&client, &key, 2).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
 
 async fn stop_before((State(pool), Extension(gate), Path(key)): Stopped) -> Result<StatusCode, StatusCode> {
     let client = pool.get().await.map_err(|_| StatusCode::BAD_GATEWAY)?;

@@ -248,3 +248,28 @@ async fn a_write_whose_primary_was_replaced_before_it_was_answered_is_told() {
     let read = client.read().await;
     assert_eq!((read.lost(), read.value()), (TOLD, Some(1)), "{read:?}");
 }
+
+/// The first one's log goes on where the second one's does, under the same number: nobody could tell their places apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_promotion_to_the_same_timeline_is_fenced() {
+    let mut world = World::with_standbys(2).await;
+    let mut client = Client::named(&world.service, "me", "SESSION");
+    client.put(1).await;
+    world.replicas_caught_up().await;
+    world.kill("primary");
+    world.promote("r1");
+    world.until_state("r1", NodeState::Primary).await;
+    client.put(2).await;
+    world.kill("r1");
+    // It has never heard of r1's promotion.
+    world.promote("r2");
+    world.until_state("r2", NodeState::Fenced).await;
+    for reply in [client.read().await, client.try_put(3).await] {
+        assert!(is_typed(&reply), "{reply:?}");
+    }
+    assert_eq!(world.psql("r2", "select value from notes where key = 'me'"), "1", "a chance to be stale");
+    // Whoever has lost it is told so by a timeline of its own.
+    world.restart("r1");
+    world.until_state("r1", NodeState::Primary).await;
+    assert_eq!(client.read().await.value(), Some(2));
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Router,
     body::Body,
-    http::{Request, header},
+    http::{Request, StatusCode, header},
 };
 use ryw_core::{ClusterId, Epoch, Marks, Position, SessionId, Tenant, Token};
 use ryw_postgres::{ConnectErrorKind, RywPool};
@@ -33,24 +33,33 @@ async fn f04_a_mark_of_another_cluster_is_not_waited_for() {
     let own = world.pool.topology().sample_primary().await.unwrap();
     let (cluster, epoch, offset) = (own.cluster(), own.epoch(), own.offset());
     let foreign = ClusterId::new(cluster.get() + 1);
-    for (position, what) in [
-        (Position::new(foreign, epoch, 1), "another cluster's, which would be reached by number"),
-        (Position::new(foreign, epoch, offset + 100), "another cluster's, which would not"),
-        (Position::new(cluster, epoch, u64::MAX / 2), "ahead of everything"),
-        (Position::new(cluster, Epoch::new(99), offset), "an epoch that nobody has heard of"),
-    ] {
+    let reading = |position, level| {
         let session = world.keys.newest().session(&Tenant::default(), &SessionId::random().unwrap());
         let issued_at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let token = Token { session, issued_at: u32::try_from(issued_at).unwrap(), marks: Marks::at(position) };
         let token = token.seal(&world.keys, &Tenant::default());
+        let request = Request::get("/notes/note").header("ryw-token", &token).header("x-consistency-level", level);
+        request.body(Body::empty()).unwrap()
+    };
+    for (position, what) in [
+        (Position::new(foreign, epoch, 1), "another cluster's, which would be reached by number"),
+        (Position::new(foreign, epoch, offset + 100), "another cluster's, which would not"),
+        (Position::new(cluster, epoch, u64::MAX / 2), "ahead of everything"),
+    ] {
         for level in ["RYW", "SESSION"] {
-            let request = Request::get("/notes/note").header("ryw-token", &token).header("x-consistency-level", level);
-            let read = world.service.send(request.body(Body::empty()).unwrap()).await;
+            let read = world.service.send(reading(position, level)).await;
             assert_eq!((read.value(), read.lost()), (Some(7), None), "{what}: {read:?}");
             assert_eq!(read.served(), ("primary", "behind"), "{what}: {read:?}");
             assert!(!read.headers["ryw-route"].to_str().unwrap().contains("waited="), "{what}: {read:?}");
             assert!(!read.headers.contains_key(header::RETRY_AFTER), "{what}: {read:?}");
         }
+    }
+    // Of an epoch that nobody here has heard of: the primary that is known may be none.
+    let unheard = Position::new(cluster, Epoch::new(99), offset);
+    for level in ["RYW", "SESSION", "STRONG"] {
+        let read = world.service.send(reading(unheard, level)).await;
+        assert_eq!(read.status, StatusCode::SERVICE_UNAVAILABLE, "{read:?}");
+        assert!(read.headers.contains_key(header::RETRY_AFTER), "{read:?}");
     }
 }
 

@@ -139,3 +139,29 @@ async fn f05_a_write_on_a_demoted_primary_is_told_to_be_lost() {
     assert_eq!(world.psql("r1", "select value from notes where key = 'other'"), "19");
     assert_eq!(world.psql("primary", "select count(*) from notes where key = 'other'"), "0");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_does_not_follow_what_was_lost_while_it_came_in() {
+    let gate = Gate::default();
+    let mut world = World::start(Cluster::builder().standby(Standby::named("r1")), gate.routes(), 10).await;
+    let mut client = Client::named(&world.service, "me", "SESSION");
+    client.put(1).await;
+    world.caught_up().await;
+    let replication = Replication::of(&world, &["r1"]).await;
+    replication.cut();
+    client.put(3).await;
+    // Its place in the order has been looked at already, and its body takes its time.
+    let writing = gate.send_at("SESSION", &world, "early", "me").await;
+    world.kill("primary");
+    replication.destroy();
+    world.promote("r1");
+    world.until_state("r1", NodeState::Primary).await;
+    gate.open();
+    let written = writing.await.unwrap();
+    assert_eq!((written.status, written.lost()), (StatusCode::BAD_GATEWAY, Some("?1;epoch=2;was=1")), "{written:?}");
+    assert_eq!(
+        world.psql("r1", "select value from notes where key = 'me'"),
+        "1",
+        "it would have followed what is gone"
+    );
+}

@@ -19,7 +19,6 @@ mod pool;
 mod privileges;
 mod promotion;
 mod replay;
-mod rev;
 mod sqlx;
 mod stale;
 mod synchronous;

@@ -180,3 +180,24 @@ async fn f28_a_recovery_conflict_passes_the_gate_again() {
     let conflicts = || r1.psql("select sum(confl_snapshot) from pg_stat_database_conflicts").unwrap();
     until("the server has counted the conflicts", async || conflicts() == "4").await;
 }
+
+async fn count_and_read(State(pool): State<RywPool>, Path(key): Path<String>) -> Result<String, StatusCode> {
+    pool.execute("update notes set value = value + 1 where key = $1", &[&key])
+        .await
+        .map_err(|_| StatusCode::BAD_GATEWAY)?;
+    let rows =
+        pool.query("select value from notes where key = $1", &[&key]).await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    Ok(rows[0].get::<_, i64>(0).to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_read_has_written_it_sees_itself() {
+    let routes = Router::new().route("/count/{key}", get(count_and_read));
+    let world = World::start(Cluster::builder().standby(Standby::named("r1")), routes, 10).await;
+    world.service.put("other", "note", 1).await;
+    world.caught_up().await;
+    world.service.read("me", "none").await;
+    world.pause_replay().await;
+    let read = world.service.get("me", "/count/note", "RYW").await;
+    assert_eq!(read.value(), Some(2), "{read:?}");
+}

@@ -85,3 +85,33 @@ async fn f27_what_was_seen_on_a_standby_does_not_vanish_on_the_primary() {
         assert_eq!((read.value(), read.served()), (Some(2), ("primary", "behind")), "{read:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f17_a_read_only_address_that_leads_to_the_primary_does_not_go_back_in_time() {
+    let cluster = launch(Cluster::builder().standby(Standby::named("r1"))).await;
+    let proxy = Proxy::start([address(&cluster.standbys()[0])]).await.unwrap();
+    let pool = RywPool::builder().primary(cluster.primary().url()).replica_named("r1", behind(&proxy));
+    let world = World::over(cluster, pool, Router::new(), |layer| layer).await;
+    for session in ["monotonic", "writer"] {
+        world.service.read(session, "none").await;
+    }
+    world.service.put("writer", "note", 1).await;
+    until_shown(world.standby(), "note", 1).await;
+    world.caught_up().await;
+    world.cluster.synchronous("zzz").unwrap();
+    let service = world.service.clone();
+    let writing = tokio::spawn(async move { service.put("writer", "note", 2).await });
+    until_shown(world.standby(), "note", 2).await;
+    assert_eq!(shown(world.cluster.primary(), "note"), Some(1), "a chance to go back in time");
+    until("it is seen", async || world.service.get("monotonic", "/notes/note", "MONOTONIC").await.value() == Some(2))
+        .await;
+    // New connections lead to the primary.
+    proxy.retarget([address(world.cluster.primary())]);
+    for _ in 0..5 {
+        for read in at_once(8, || world.service.reading("monotonic", "note", "MONOTONIC")).await {
+            assert!(read.status.is_server_error() || read.value() == Some(2), "{read:?}");
+        }
+    }
+    world.cluster.synchronous("").unwrap();
+    writing.await.unwrap();
+}

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    http::{StatusCode, header::RETRY_AFTER},
+    body::Body,
+    http::{Request, StatusCode, header::RETRY_AFTER},
     routing::get,
 };
 use ryw_postgres::{Builder, RywPool, tokio_postgres};
@@ -12,7 +13,7 @@ use ryw_testing::servers::postgres::{Cluster, Standby};
 use tokio::task::JoinSet;
 use tower_ryw::{
     Ladder, RouteRule,
-    topology::{NodeView, WaitLimits},
+    topology::{NodeState, NodeView, WaitLimits},
 };
 
 use crate::world::{World, at_once, launch, read, shown, until, until_shown};
@@ -141,4 +142,20 @@ async fn f19_waiters_hold_nothing_that_blocks_replay() {
             until_shown(world.standby(), "note", value).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ladder_holds_for_anonymous_reads_too() {
+    let cluster = Cluster::builder().standby(Standby::named("r1"));
+    let never = Ladder::new().primary(false);
+    let mut world =
+        World::start_with(cluster, Router::new(), |_, pool| pool, |layer| layer.ladder(never).primary_budget(0)).await;
+    world.service.put("other", "note", 1).await;
+    world.caught_up().await;
+    world.kill("r1");
+    world.until_state("r1", NodeState::Down).await;
+    let named = world.service.read("me", "note").await;
+    let anonymous = world.service.send(Request::get("/notes/note").body(Body::empty()).unwrap()).await;
+    assert_eq!(named.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(anonymous.status, StatusCode::BAD_GATEWAY, "the handler has no connection: {anonymous:?}");
 }

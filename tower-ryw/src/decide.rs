@@ -65,8 +65,24 @@ pub(crate) struct Question<'a> {
     pub(crate) budget: bool,
     /// Which of several good replicas to compare: any two numbers.
     pub(crate) pick: [usize; 2],
-    /// Nodes that have failed this request already.
-    pub(crate) excluded: &'a [NodeName],
+    /// Who has failed this request already.
+    pub(crate) excluded: Excluded<'a>,
+}
+
+/// Replicas that can't serve a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Excluded<'a> {
+    These(&'a [NodeName]),
+    All,
+}
+
+impl Excluded<'_> {
+    fn contains(self, node: &NodeView) -> bool {
+        match self {
+            Self::These(nodes) => nodes.contains(&node.name),
+            Self::All => true,
+        }
+    }
 }
 
 pub(crate) fn decide(question: &Question<'_>) -> Next {
@@ -78,28 +94,32 @@ pub(crate) fn decide(question: &Question<'_>) -> Next {
         };
     }
     if terms.level == Level::Strong {
-        // Whoever else is left may be a standby by now.
-        let headless = view.is_some_and(|view| view.primary.is_none());
+        // Whoever else is left may be a standby by now, and who is known to be the primary may be none.
+        let headless = view.is_some_and(|view| view.primary.is_none() || is_outdated(view, &required.marks));
         return if headless { Next::Refuse(Reason::Strong) } else { primary(Reason::Strong, *waited) };
     }
     match view {
         Some(view) => by_position(question, view),
-        None => by_window(terms, required, question.budget),
+        None => by_window(question),
     }
 }
 
-/// Why a write must not be made now: the history that it would be added to does not contain what it is to follow.
-fn out_of_order(terms: &Terms, marks: &Marks, view: &View) -> Option<Reason> {
+/// Why a write must not be made now: the history that it would be added to is not known to contain what it is to follow.
+pub(crate) fn out_of_order(terms: &Terms, marks: &Marks, view: &View) -> Option<Reason> {
     if !terms.orders_writes() {
-        return None;
+        None
+    } else if view.lost(marks).is_some() {
+        Some(Reason::Lost)
+    } else {
+        (!view.continues(marks)).then_some(Reason::Behind)
     }
-    if view.lost(marks).is_some() {
-        return Some(Reason::Lost);
-    }
-    // This process has not heard of the newest failover yet, so the primary that it knows may be none.
+}
+
+/// Whether this process has not heard of a failover that the session has seen the result of.
+fn is_outdated(view: &View, marks: &Marks) -> bool {
     let current = view.lineage.as_ref().map(|lineage| (lineage.cluster(), lineage.current()));
     let newer = |position: &Position| current.is_some_and(|(c, e)| position.cluster() == c && position.epoch() > e);
-    marks.positions().iter().any(newer).then_some(Reason::Behind)
+    marks.positions().iter().any(newer)
 }
 
 fn primary(reason: Reason, waited: Duration) -> Next {
@@ -108,9 +128,11 @@ fn primary(reason: Reason, waited: Duration) -> Next {
 
 /// Without positions: a write is taken to be everywhere once its window is over. Only the levels that windows can
 /// stand for are served by replicas.
-fn by_window(terms: &Terms, required: &Required, budget: bool) -> Next {
+fn by_window(question: &Question<'_>) -> Next {
+    let Question { terms, required, .. } = question;
     let marks = &required.marks;
     let reason = match terms.level {
+        _ if matches!(question.excluded, Excluded::All) => Reason::NoReplica,
         Level::Eventual => {
             let reason = if marks.is_none() { Reason::NoMarks } else { Reason::StaleAllowed };
             return any_replica(reason);
@@ -121,8 +143,8 @@ fn by_window(terms: &Terms, required: &Required, budget: bool) -> Next {
         Level::ReadYourWrites if marks.is_pending() => Reason::Window,
         _ => Reason::UnknownMarks,
     };
-    let rungs = Rungs { reason, primary_down: false, stale: None };
-    degraded(terms, rungs, budget, Duration::ZERO)
+    let rungs = Rungs { reason, primary: Some(true), stale: None };
+    degraded(question, rungs)
 }
 
 fn any_replica(reason: Reason) -> Next {
@@ -134,9 +156,6 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
     let Question { terms, required, waited, .. } = question;
     let marks = &required.marks;
     let reason = match terms.level {
-        // A database without replicas is not degraded.
-        _ if view.primary.is_some() && view.nodes.len() == 1 => return primary(Reason::NoReplica, *waited),
-        _ if view.replicas().all(|node| question.excluded.contains(&node.name)) => Reason::NoReplica,
         level if level.follows_marks() && view.lost(marks).is_some() => {
             if !question.budget {
                 return Next::Refuse(Reason::Budget);
@@ -150,6 +169,13 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
                 waited: *waited,
             });
         }
+        // The primary that is known may be none; whoever has the mark is met in a moment.
+        level if level.follows_marks() && is_outdated(view, marks) => {
+            return if question.may_wait { Next::Wait { offset: u64::MAX } } else { Next::Refuse(Reason::Behind) };
+        }
+        // A database without replicas is not degraded.
+        _ if view.primary.is_some() && view.nodes.len() == 1 => return primary(Reason::NoReplica, *waited),
+        _ if view.replicas().all(|node| question.excluded.contains(node)) => Reason::NoReplica,
         level if level.follows_marks() && marks.is_pending() => Reason::PendingWrite,
         level if level.follows_marks() && marks.is_unknown() && required.store_failed => Reason::StoreUnavailable,
         level if level.follows_marks() && marks.is_unknown() => Reason::UnknownMarks,
@@ -171,7 +197,8 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
     {
         return Next::Wait { offset };
     }
-    degraded(terms, Rungs { reason, primary_down: primary.is_none(), stale }, question.budget, *waited)
+    let achieves = !terms.level.follows_marks() || view.continues(marks);
+    degraded(question, Rungs { reason, primary: primary.map(|_| achieves), stale })
 }
 
 /// Whether the primary's own snapshots show what the session has seen: a commit that waits for a synchronous standby
@@ -206,7 +233,7 @@ fn pick<'a, I>(question: &Question<'_>, candidates: impl Fn() -> I) -> Option<&'
 where
     I: Iterator<Item = &'a NodeView>,
 {
-    let able = || candidates().filter(|node| !question.excluded.contains(&node.name));
+    let able = || candidates().filter(|node| !question.excluded.contains(node));
     let count = able().count();
     let choice = |number: usize| able().nth(number.checked_rem(count)?);
     let [first, second] = question.pick.map(choice);
@@ -252,21 +279,22 @@ fn worth_waiting_for(question: &Question<'_>, view: &View) -> Option<u64> {
 
 struct Rungs {
     reason: Reason,
-    /// There is no primary to ask.
-    primary_down: bool,
+    /// Whether the primary achieves the level; `None` where there is no primary to ask.
+    primary: Option<bool>,
     /// A replica that is fresh enough for the route's stale rung.
     stale: Option<NodeName>,
 }
 
 /// The lower rungs: the primary within its budget, a stale read where allowed, a refusal.
-fn degraded(terms: &Terms, rungs: Rungs, budget: bool, waited: Duration) -> Next {
-    let refused = if rungs.primary_down || !terms.ladder.primary {
-        rungs.reason
-    } else if budget {
-        let route = Route::Primary;
-        return Next::Serve(Decision { route, reason: rungs.reason, achieved: true, degraded: true, waited });
-    } else {
-        Reason::Budget
+fn degraded(question: &Question<'_>, rungs: Rungs) -> Next {
+    let Question { terms, budget, waited, .. } = *question;
+    let refused = match rungs.primary.filter(|_| terms.ladder.primary) {
+        None => rungs.reason,
+        Some(_) if !budget => Reason::Budget,
+        Some(achieved) => {
+            let route = Route::Primary;
+            return Next::Serve(Decision { route, reason: rungs.reason, achieved, degraded: true, waited });
+        }
     };
     match rungs.stale {
         Some(node) => Next::Serve(Decision {
@@ -306,6 +334,7 @@ mod tests {
             visible: Some(at(offset)),
             incarnation: Incarnation::default(),
             synchronous: false,
+            asked_at: Some(now),
             read_at: Some(now),
             readings: 0,
             fresh_as_of: Some(now - Duration::from_millis(age)),
@@ -377,7 +406,7 @@ mod tests {
             may_wait: case.may_wait,
             budget: case.budget,
             pick: [0, 0],
-            excluded: &[],
+            excluded: Excluded::These(&[]),
         };
         let found = match decide(&question) {
             Next::Wait { offset } => format!("wait {offset}"),
@@ -516,7 +545,7 @@ mod tests {
                 may_wait: false,
                 budget: true,
                 pick: [pick, 0],
-                excluded: &[],
+                excluded: Excluded::These(&[]),
             };
             match decide(&question) {
                 Next::Serve(Decision { route: Route::Replica { node: Some(node) }, .. }) => node.to_string(),
@@ -527,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn rev_a_mark_of_a_newer_epoch_is_not_served_by_the_old_primary() {
+    fn a_mark_of_a_newer_epoch_is_not_served_by_the_primary_of_an_older_one() {
         let newer = Marks::at(Position::new(CLUSTER, Epoch::new(2), 130));
         for level in FOLLOW_MARKS {
             check(&case(level, newer.clone(), &[(100, 0)]), "refuse behind");

@@ -18,6 +18,7 @@ use tower_service::Service;
 use crate::{
     config::Config,
     context::{RywContext, Scope},
+    decide::Excluded,
     identify::Identity,
     lookup::{self, Lookup, Required},
     outcome::{Outcome, outcome, unanswered},
@@ -125,7 +126,7 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
         }
     };
     let may_wait = !identity.terms.ladder.wait.is_zero();
-    match attempt(config, &identity.terms, &required, Duration::ZERO, may_wait, &[]) {
+    match attempt(config, &identity.terms, &required, Duration::ZERO, may_wait, Excluded::These(&[])) {
         Attempt::Routed(routing) => Start::Routed(Scope::new(Arc::clone(config), identity, routing)),
         Attempt::Refused(reason) => Start::Refused(refuse(config, &required, reason)),
         Attempt::Wait { .. } => Start::Wait(Box::pin(prepare(Arc::clone(config), identity, required))),

@@ -7,11 +7,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     config::{Config, Permit},
-    decide::{Decision, Next, Question, decide},
+    decide::{Decision, Excluded, Next, Question, decide},
     identify::Identity,
     lookup::Required,
     policy::Terms,
-    topology::{NodeName, Topology, Who},
+    topology::{Topology, Who},
 };
 
 /// Replicas are not regular: a wait is worth a try when the estimate is this many times as long as the patience.
@@ -40,7 +40,7 @@ pub(crate) fn attempt(
     required: &Required,
     waited: Duration,
     may_wait: bool,
-    excluded: &[NodeName],
+    excluded: Excluded<'_>,
 ) -> Attempt {
     let view = config.topology.as_ref().map(|topology| topology.view());
     let mut question = Question {
@@ -80,7 +80,7 @@ pub(crate) async fn route(config: &Config, identity: &Identity, required: &Requi
     let mut may_wait = terms.ladder.wait > Duration::ZERO;
     let mut waited = Duration::ZERO;
     loop {
-        let offset = match attempt(config, &terms, required, waited, may_wait, &[]) {
+        let offset = match attempt(config, &terms, required, waited, may_wait, Excluded::These(&[])) {
             Attempt::Routed(routing) => return Ok(routing),
             Attempt::Refused(reason) => return Err(reason),
             Attempt::Wait { offset } => offset,
@@ -97,7 +97,7 @@ pub(crate) async fn route(config: &Config, identity: &Identity, required: &Requi
             may_wait = false;
             continue;
         };
-        match attempt(config, &terms, required, waited, may_wait, &[]) {
+        match attempt(config, &terms, required, waited, may_wait, Excluded::These(&[])) {
             Attempt::Routed(routing) => return Ok(routing),
             Attempt::Refused(reason) => return Err(reason),
             Attempt::Wait { .. } => may_wait = timeout_at(deadline, waiter.woken()).await.is_ok(),

@@ -14,7 +14,10 @@ use parking_lot::Mutex;
 use ryw_core::Position;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
-use tower_ryw::{NodeName, Reason, RywContext, Topology, topology::InUse};
+use tower_ryw::{
+    NodeName, Reason, RywContext, Topology,
+    topology::{InUse, Role},
+};
 
 use super::{Failure, PoolError, PoolErrorKind, Pools, QueryError, follow, reason_of, to_write, while_up};
 use crate::{
@@ -73,8 +76,8 @@ pub(crate) struct Connection {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// What this very server had applied when it was asked over this connection.
-    position: Option<Position>,
+    /// What this very server had applied when it was asked over this connection, and was a replica.
+    applied: Option<Position>,
     /// The question, once it has been asked.
     read: Option<Statement>,
 }
@@ -264,7 +267,7 @@ impl RywConnection {
 
     fn link(&self) -> Link<'_> {
         let Connection { backend, seen, .. } = &*self.connection;
-        Link { node: &self.node, server: Some(backend.server), applied: seen.lock().position }
+        Link { node: &self.node, server: Some(backend.server), applied: seen.lock().applied }
     }
 
     /// Asks this very server, over this very connection. No transaction may be open on it.
@@ -276,7 +279,8 @@ impl RywConnection {
             None => prepare(client).await?,
         };
         let reading = parse(&client.query_one(&read, &[]).await?, Capture::Auto)?;
-        *seen.lock() = Seen { position: reading.map(|reading| reading.position), read: Some(read) };
+        let applied = reading.filter(|reading| reading.role == Role::Replica).map(|reading| reading.position);
+        *seen.lock() = Seen { applied, read: Some(read) };
         Ok(reading)
     }
 }

@@ -25,8 +25,12 @@ pub enum PoolErrorKind {
     NoPrimary,
     /// The node does not answer, or not in time.
     Down,
-    /// The server behind the connection has not applied what the request must see.
+    /// The server behind the connection has not applied what the request must see, or its history is not known to contain
+    /// it.
     Behind,
+    /// A write that must follow what the session has written or seen before, and a failover has lost that: the client has
+    /// to know first.
+    Lost,
 }
 
 impl PoolError {
@@ -63,6 +67,11 @@ impl fmt::Display for PoolError {
             PoolErrorKind::Behind => {
                 write!(f, "the server behind {node}'s address has not applied what the request must see")?;
             }
+            PoolErrorKind::Lost => write!(
+                f,
+                "what the session has written before did not survive a failover: a write that follows it waits until the \
+                 client has sent Ryw-Lost: ack"
+            )?,
             PoolErrorKind::NoReplica => f.write_str("no replica is in service")?,
         }
         match source {

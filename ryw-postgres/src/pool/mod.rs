@@ -58,39 +58,45 @@ pub(crate) async fn follow<P: Pools>(
     failed: &mut Vec<NodeName>,
 ) -> Result<P::Connection, PoolError> {
     let (nodes, topology) = (pools.nodes(), pools.nodes().topology());
+    let nobody = || PoolError::new("any replica", PoolErrorKind::NoReplica);
     let (mut route, mut reason) = if failed.is_empty() {
         (context.route(), context.reason())
     } else {
-        let nobody = || PoolError::new("any replica", PoolErrorKind::NoReplica);
         context.without(failed).ok_or_else(nobody)?
     };
     loop {
-        let replica = match &route {
-            Route::Replica { node: Some(name) } => nodes.find(name),
+        let (name, replica) = match &route {
+            Route::Replica { node: Some(name) } => (name.clone(), nodes.find(name)),
             // Positions come from elsewhere, or from nowhere: any replica that answers.
-            Route::Replica { node: None } => nodes.any_replica(failed),
-            _ => None,
+            Route::Replica { node: None } => match nodes.any_replica(failed) {
+                Some(replica) => (nodes.name(replica).clone(), Some(replica)),
+                None => return to_primary(pools, context, context.without_replicas().ok_or_else(nobody)?).await,
+            },
+            _ => return to_primary(pools, context, reason).await,
         };
-        let Some(replica) = replica else { break };
-        let name = nodes.name(replica);
-        match pools.read(replica, context).await {
+        let connected = match replica {
+            Some(replica) => pools.read(replica, context).await,
+            None => Err(PoolError::new(name.as_str(), PoolErrorKind::NoReplica)),
+        };
+        match connected {
             Ok((connection, admitted)) => {
-                topology.succeeded(name);
-                context.served_by(Route::Replica { node: Some(name.clone()) }, reason, Some(admitted.run(name)));
+                topology.succeeded(&name);
+                let run = admitted.run(&name);
+                context.served_by(Route::Replica { node: Some(name) }, reason, Some(run));
                 return Ok(connection);
             }
             Err(error) => {
                 tracing::warn!(node = %name, %error, "replica can't be used");
                 if error.kind() != PoolErrorKind::Behind {
-                    topology.failed(name);
+                    topology.failed(&name);
                 }
-                failed.push(name.clone());
-                (route, reason) = context.without(failed).ok_or(error)?;
+                failed.push(name);
+                if !matches!(route, Route::Replica { node: None }) {
+                    (route, reason) = context.without(failed).ok_or(error)?;
+                }
             }
         }
     }
-    let reason = if context.route() == Route::Primary { context.reason() } else { Reason::NoReplica };
-    to_primary(pools, context, reason).await
 }
 
 /// A connection to the primary, for a part of the request that may write.
@@ -99,9 +105,9 @@ pub(crate) async fn to_write<P: Pools>(
     context: &RywContext,
     reason: Reason,
 ) -> Result<P::Connection, PoolError> {
-    let connection = to_primary(pools, context, reason).await?;
+    // Before it is tried: it counts as a write from here on.
     context.mark_written();
-    Ok(connection)
+    to_primary(pools, context, reason).await
 }
 
 /// Why a statement has no answer.
@@ -147,6 +153,13 @@ async fn to_primary<P: Pools>(pools: &P, context: &RywContext, reason: Reason) -
     let nodes = pools.nodes();
     let primary = nodes.primary()?;
     let (connection, admitted, trace) = pools.write(primary).await?;
+    if context.may_write() {
+        match context.refuses_write(admitted.position) {
+            None => {}
+            Some(Reason::Lost) => return Err(PoolError::new(nodes.name(primary).as_str(), PoolErrorKind::Lost)),
+            Some(_) => return Err(PoolError::new(nodes.name(primary).as_str(), PoolErrorKind::Behind)),
+        }
+    }
     context.served_by(Route::Primary, reason, Some(admitted.run(nodes.name(primary))));
     context.unfinished_until(move || trace.ended());
     Ok(connection)

@@ -9,15 +9,14 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use ryw_core::{
-    ClusterId, Epoch, Level, Lineage, Lost, Marks, Position, Reason, Relation, SessionId, Subject, SubjectKey, Tenant,
-    Token,
+    ClusterId, Epoch, Level, Lost, Marks, Position, Reason, Relation, SessionId, Subject, SubjectKey, Tenant, Token,
 };
 use tokio::task::JoinHandle;
 
 use crate::{
     annotate::Note,
-    config::Config,
-    decide::{Decision, Route},
+    config::{Config, Permit},
+    decide::{Decision, Excluded, Route, out_of_order},
     identify::Identity,
     lookup::Required,
     observe::{Recorded, Routed},
@@ -79,6 +78,8 @@ struct Progress {
     trouble: Option<Trouble>,
     /// Where the request goes when it is made again.
     redirected: Option<(Route, Reason)>,
+    /// Places in the primary's budget.
+    permits: Vec<Permit>,
     /// The response has left, or never will.
     closed: bool,
 }
@@ -126,7 +127,8 @@ impl RywContext {
         scope::current()
     }
 
-    /// Where the request is to be served.
+    /// Where the request is to be served. A request that has written, or has been served by the primary, goes on there: it
+    /// must see what it has done itself.
     #[must_use]
     pub fn route(&self) -> Route {
         self.directed().0
@@ -139,8 +141,21 @@ impl RywContext {
     }
 
     fn directed(&self) -> (Route, Reason) {
+        let progress = self.0.progress.lock();
+        let by_primary = progress.served.iter().find(|(route, ..)| *route == Route::Primary);
+        match by_primary {
+            Some((route, reason, _)) => (route.clone(), *reason),
+            None if progress.told == Told::Written => match self.planned(&progress) {
+                (Route::Primary, reason) => (Route::Primary, reason),
+                _ => (Route::Primary, Reason::Write),
+            },
+            None => self.planned(&progress),
+        }
+    }
+
+    fn planned(&self, progress: &Progress) -> (Route, Reason) {
         let Decision { route, reason, .. } = &self.0.decision;
-        self.0.progress.lock().redirected.clone().unwrap_or_else(|| (route.clone(), *reason))
+        progress.redirected.clone().unwrap_or_else(|| (route.clone(), *reason))
     }
 
     /// At which level.
@@ -258,26 +273,58 @@ impl RywContext {
     #[must_use]
     pub fn admits(&self, position: Position) -> bool {
         let Inner { config, identity, required, decision, .. } = &*self.0;
-        // Less than what the level demands was allowed, and the response says so.
-        if !decision.achieved {
-            return true;
-        }
         let Some(topology) = &config.topology else { return true };
         let view = topology.view();
-        let Terms { level, bound, .. } = identity.terms;
-        let reached = |lineage: &Lineage| required.marks.relation_to(lineage, position) == Relation::Reached;
-        let follows = !level.follows_marks() || view.lineage.as_ref().is_some_and(reached);
+        let Terms { level, bound, ladder, .. } = identity.terms;
         let in_time = |bound| topology.fresh_as_of(position).is_some_and(|since| since.elapsed() <= bound);
-        follows && view.lineage.as_ref().is_some_and(|lineage| lineage.continues(position)) && bound.is_none_or(in_time)
+        let Some(lineage) = view.lineage.as_ref().filter(|lineage| lineage.continues(position)) else { return false };
+        // Less than what the level demands was allowed, within a bound, and the response says so.
+        if !decision.achieved {
+            return ladder.stale.is_some_and(in_time);
+        }
+        let reached = required.marks.relation_to(lineage, position) == Relation::Reached;
+        (!level.follows_marks() || reached) && bound.is_none_or(in_time)
+    }
+
+    /// Why a write of this request must not be made in the epoch of `position`, which the primary is in: its history is
+    /// not known to contain what the write is to follow (SESSION and above). For data layers, once they know which server
+    /// is going to run it.
+    #[must_use]
+    pub fn refuses_write(&self, position: Position) -> Option<Reason> {
+        let Inner { config, identity, required, .. } = &*self.0;
+        let view = config.topology.as_ref()?.view();
+        let is_current = view.lineage.as_ref().is_some_and(|lineage| lineage.current() == position.epoch());
+        match out_of_order(&identity.terms, &required.marks, &view) {
+            None if identity.terms.orders_writes() && !is_current => Some(Reason::Behind),
+            refused => refused,
+        }
+    }
+
+    /// Whether what the request does from here on may be a write.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        self.0.identity.terms.intent == Intent::Write || self.0.progress.lock().told == Told::Written
     }
 
     /// Where else this read may be served, at once, when these nodes can't. `None` where nobody may: the primary is not
     /// a way out for what it does not show, or must not be asked for. For data layers.
     #[must_use]
     pub fn without(&self, excluded: &[NodeName]) -> Option<(Route, Reason)> {
+        self.again(Excluded::These(excluded))
+    }
+
+    /// Why the primary may serve this read when no replica can. `None` where it must not be asked. For data layers.
+    pub fn without_replicas(&self) -> Option<Reason> {
+        self.again(Excluded::All).filter(|(route, _)| *route == Route::Primary).map(|(_, reason)| reason)
+    }
+
+    fn again(&self, excluded: Excluded<'_>) -> Option<(Route, Reason)> {
         let Inner { config, identity, required, decision, .. } = &*self.0;
         match attempt(config, &identity.terms, required, decision.waited, false, excluded) {
-            Attempt::Routed(Routing { decision, .. }) => Some((decision.route, decision.reason)),
+            Attempt::Routed(Routing { decision, permit, .. }) => {
+                self.0.progress.lock().permits.extend(permit);
+                Some((decision.route, decision.reason))
+            }
             _ => None,
         }
     }
@@ -310,14 +357,14 @@ impl RywContext {
 
     /// Whether something went wrong that would not go wrong elsewhere; if so, the request has another route now.
     pub(crate) fn redirect(&self) -> bool {
-        let (trouble, used_primary) = {
+        let (trouble, by_primary) = {
             let mut progress = self.0.progress.lock();
-            let used_primary = progress.served.iter().any(|(route, ..)| *route == Route::Primary);
-            (progress.trouble.take(), used_primary)
+            let used = progress.served.iter().any(|(route, ..)| *route == Route::Primary);
+            (progress.trouble.take(), used || self.planned(&progress).0 == Route::Primary)
         };
         let Some(trouble) = trouble else { return false };
         // What was done on the primary would be done twice.
-        if used_primary || self.route() == Route::Primary {
+        if by_primary {
             return false;
         }
         let elsewhere = match trouble {
@@ -351,12 +398,14 @@ impl RywContext {
         WithContext::new(future, self.clone())
     }
 
-    fn new(config: Arc<Config>, identity: Identity, required: Required, decision: Decision) -> Self {
+    fn new(config: Arc<Config>, identity: Identity, routing: Routing) -> Self {
+        let Routing { required, decision, permit } = routing;
         let view = config.topology.as_ref().map(|topology| topology.view());
         let lineage = view.as_ref().and_then(|view| view.lineage.as_ref());
         let since = lineage.map(|lineage| (lineage.cluster(), lineage.current()));
         drop(view);
-        Self(Arc::new(Inner { config, identity, required, decision, since, progress: Mutex::default() }))
+        let progress = Mutex::new(Progress { permits: permit.into_iter().collect(), ..Progress::default() });
+        Self(Arc::new(Inner { config, identity, required, decision, since, progress }))
     }
 
     pub(crate) fn config(&self) -> &Arc<Config> {
@@ -372,6 +421,7 @@ impl RywContext {
     pub(crate) fn end(&self) -> Ended {
         let mut progress = self.0.progress.lock();
         progress.closed = true;
+        progress.permits.clear();
         let by = match progress.served.as_slice() {
             [] => vec![(self.0.decision.route.clone(), None)],
             served => served.iter().map(|(route, _, run)| (route.clone(), run.clone())).collect(),
@@ -451,8 +501,7 @@ impl RywContext {
         let primary = progress.served.iter().find(|(route, ..)| *route == Route::Primary);
         // Whoever came last has finished what others had to give up.
         let told = primary.or(progress.served.last()).map(|(route, reason, _)| (route.clone(), *reason));
-        drop(progress);
-        told.unwrap_or_else(|| self.directed())
+        told.unwrap_or_else(|| self.planned(&progress))
     }
 
     /// Writes onto the response what the client is told.
@@ -485,7 +534,9 @@ impl RywContext {
             reason,
             level: identity.terms.level,
             waited: decision.waited,
-            achieved: decision.achieved && !matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored)),
+            achieved: decision.achieved
+                && !matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored))
+                && !(identity.terms.level.follows_marks() && lost.is_some()),
             session: born.as_ref().or(identity.session.as_ref()),
             token: token.or(renewed),
             set_cookie: identity.by_cookie || born.is_some(),

@@ -16,8 +16,8 @@ use ryw_core::{Reason, Tenant};
 
 use super::RywContext;
 use crate::{
-    config::{Config, Permit},
-    decide::{Decision, Route},
+    config::Config,
+    decide::{Decision, Excluded, Route},
     identify::Identity,
     lookup::Required,
     policy::Terms,
@@ -41,27 +41,23 @@ pub(crate) enum Scope {
     None,
     /// A request of which nothing has to be remembered: its context is made when somebody asks for it.
     Lazy { config: Arc<Config>, terms: Terms, tenant: Tenant },
-    /// A request with a context, and its place in the primary's budget.
-    Ready {
-        context: RywContext,
-        #[expect(dead_code, reason = "held for as long as the request is served")]
-        permit: Option<Permit>,
-    },
+    /// A request with a context.
+    Ready(RywContext),
 }
 
 impl Scope {
     pub(crate) fn new(config: Arc<Config>, identity: Identity, routing: Routing) -> Self {
-        let Routing { required, decision, permit } = routing;
-        Self::Ready { context: RywContext::new(config, identity, required, decision), permit }
+        Self::Ready(RywContext::new(config, identity, routing))
     }
 
     /// The context, made now if need be.
     pub(crate) fn context(&mut self) -> Option<RywContext> {
         if let Self::Lazy { config, terms, tenant } = self {
             let required = Required::default();
-            let routing = match attempt(config, terms, &required, Duration::ZERO, false, &[]) {
+            let routing = match attempt(config, terms, &required, Duration::ZERO, false, Excluded::These(&[])) {
                 Attempt::Routed(routing) => routing,
-                // Nothing can serve. The handler is running already, so it is the data layer that will fail.
+                // Nothing can serve. The handler is running already, so it is the data layer that fails: no replica will
+                // do, and the primary must not be asked instead.
                 Attempt::Refused(reason) => refused(required, reason),
                 Attempt::Wait { .. } => refused(required, Reason::Behind),
             };
@@ -73,7 +69,7 @@ impl Scope {
     /// The context, if there is one.
     pub(crate) fn ready(&self) -> Option<&RywContext> {
         match self {
-            Self::Ready { context, .. } => Some(context),
+            Self::Ready(context) => Some(context),
             Self::None | Self::Lazy { .. } => None,
         }
     }
@@ -118,7 +114,7 @@ pin_project! {
 
 impl<F> WithContext<F> {
     pub(super) fn new(future: F, context: RywContext) -> Self {
-        Self { future, scope: Scope::Ready { context, permit: None } }
+        Self { future, scope: Scope::Ready(context) }
     }
 }
 

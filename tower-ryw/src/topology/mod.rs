@@ -4,11 +4,13 @@
 //! position: who needs one *newer than now* asks for a [`Sample`], and the watcher's next query answers all who
 //! asked before it started. Decisions read the current [`View`] without a lock.
 
+mod election;
+mod history;
 mod sampler;
 mod view;
 mod waiters;
 
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
@@ -23,6 +25,8 @@ pub use view::{InUse, Incarnation, NodeName, NodeState, NodeView, View};
 pub use waiters::WaitLimits;
 pub(crate) use waiters::{Waiter, Who};
 
+use election::{Reigns, elect};
+use history::History;
 use sampler::{Asked, Question, Sampler};
 pub(crate) use view::Load;
 use waiters::Waiters;
@@ -35,9 +39,6 @@ const HURRIED_PAUSE: Duration = Duration::from_millis(1);
 const MAX_FAILURES: usize = 3;
 const FIRST_EJECTION: Duration = Duration::from_secs(1);
 const LAST_EJECTION: Duration = Duration::from_secs(30);
-/// How far the primary's past positions reach back, for bounded staleness.
-const HISTORY: usize = 4096;
-const HISTORY_STEP: Duration = Duration::from_millis(5);
 
 /// The nodes of one cluster. Cheap to clone; all clones are the same topology.
 ///
@@ -71,8 +72,8 @@ struct Inner {
 struct Writer {
     samplers: Vec<Arc<Sampler>>,
     ejections: Vec<Ejection>,
-    /// Where the primary was, and since when everything acknowledged is contained in that.
-    history: VecDeque<(Instant, Position)>,
+    history: History,
+    reigns: Reigns,
 }
 
 /// When a node gets its next chance, and how long it was out of service for that.
@@ -151,6 +152,7 @@ impl Topology {
             visible: None,
             incarnation: Incarnation::default(),
             synchronous: false,
+            asked_at: None,
             read_at: None,
             readings: 0,
             fresh_as_of: None,
@@ -228,7 +230,7 @@ impl Topology {
     /// then, by the clock of this process alone.
     pub(crate) fn fresh_as_of(&self, position: Position) -> Option<Instant> {
         let lineage = self.view().lineage.clone()?;
-        fresh_as_of(&self.0.writer.lock().history, &lineage, position)
+        self.0.writer.lock().history.fresh_as_of(&lineage, position)
     }
 
     /// How many requests are waiting for a replica.
@@ -241,11 +243,7 @@ impl Topology {
     /// when nothing is known.
     pub(crate) fn expected_wait(&self, offset: u64) -> Duration {
         let now = Instant::now();
-        let written_at = {
-            let writer = self.0.writer.lock();
-            let first = writer.history.partition_point(|(_, written)| written.offset() < offset);
-            writer.history.get(first).map_or(now, |(since, _)| *since)
-        };
+        let written_at = self.0.writer.lock().history.reached_at(offset).unwrap_or(now);
         let view = self.view();
         let late = |node: &NodeView| Some(node.read_at?.saturating_duration_since(node.fresh_as_of?));
         let late = view.replicas().map(|node| late(node).unwrap_or_default()).min().unwrap_or_default();
@@ -279,6 +277,9 @@ impl Topology {
             let was_visible = visible(&view);
             change(&mut view, &mut writer);
             elect(&mut view);
+            if let Some((asked, written)) = view.primary().and_then(|node| node.asked_at.zip(node.applied)) {
+                writer.history.remember(asked, written);
+            }
             // A new epoch changes who has reached what, also where every node has kept its role.
             let same = lineage == view.lineage && before.iter().eq(view.nodes.iter().map(|node| &node.state));
             // The primary is waited for only where its commits wait for others.
@@ -296,25 +297,6 @@ impl Topology {
 
 fn of_name(name: &NodeName) -> impl FnOnce(&View) -> Option<usize> {
     move |view| view.nodes.iter().position(|node| node.name == *name)
-}
-
-/// The primary is the node that says so in the newest epoch; whoever says so in an older one is fenced, and so is a
-/// replica that shows what the newest epoch's history does not contain, as far as is known.
-fn elect(view: &mut View) {
-    let claims = |node: &NodeView| matches!(node.state, NodeState::Primary | NodeState::Fenced);
-    let current = view.lineage.as_ref().map(|lineage| (lineage.cluster(), lineage.current()));
-    for node in view.nodes.iter_mut().filter(|node| claims(node)) {
-        let place = node.applied.map(|applied| (applied.cluster(), applied.epoch()));
-        let rightful = node.state == NodeState::Primary && place.is_some() && place == current;
-        node.state = if rightful { NodeState::Primary } else { NodeState::Fenced };
-    }
-    if let Some(lineage) = &view.lineage {
-        let belongs = |node: &NodeView| node.applied.is_some_and(|applied| lineage.continues(applied));
-        for node in view.nodes.iter_mut().filter(|node| node.state == NodeState::Replica && !belongs(node)) {
-            node.state = NodeState::Fenced;
-        }
-    }
-    view.primary = view.nodes.iter().position(|node| node.state == NodeState::Primary);
 }
 
 impl Reading {
@@ -424,8 +406,15 @@ fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, re
         node.applied = Some(*position);
         return false;
     };
+    let contested = writer.reigns.is_contested(view, &lineage, node, reading);
     // Also by a replica: that it follows an epoch proves that the one before has ended.
+    let before = lineage.current();
     let mut lineage = lineage.advanced_to(position.epoch());
+    if lineage.current() != before {
+        // Whoever was read as the primary may not have been it any more.
+        writer.history.clear();
+        view.nodes.iter_mut().for_each(|node| node.fresh_as_of = None);
+    }
     for (epoch, parent, offset) in forks {
         match lineage.clone().with_fork(*epoch, *parent, *offset) {
             Ok(grown) => lineage = grown,
@@ -434,16 +423,14 @@ fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, re
         }
     }
     let fresh_as_of = match role {
-        Role::Primary => {
-            remember(&mut writer.history, started, *position);
-            Some(started)
-        }
-        Role::Replica => fresh_as_of(&writer.history, &lineage, *position),
+        Role::Primary => Some(started),
+        Role::Replica => writer.history.fresh_as_of(&lineage, *position),
     };
     let ejected = writer.ejections[node].until.is_some_and(|until| started < until);
     let node = &mut view.nodes[node];
     let went_on = node.applied.is_none_or(|before| lineage.relate(before, *position) == Relation::Reached);
     let state = match role {
+        Role::Primary if contested => NodeState::Fenced,
         Role::Primary => NodeState::Primary,
         Role::Replica if ejected => NodeState::Ejected,
         Role::Replica => NodeState::Replica,
@@ -461,27 +448,13 @@ fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, re
     if *synchronous != Some(true) {
         node.visible = Some(*position);
     }
+    node.asked_at = Some(started);
     node.read_at = Some(Instant::now());
     node.readings += 1;
     // Freshness is a fact about the past, and a reading adds to it; but not after a restart from an older place.
     node.fresh_as_of = if went_on { node.fresh_as_of.max(fresh_as_of) } else { fresh_as_of };
     view.lineage = Some(lineage);
     true
-}
-
-fn fresh_as_of(history: &VecDeque<(Instant, Position)>, lineage: &Lineage, position: Position) -> Option<Instant> {
-    let shown = |written: Position| lineage.relate(written, position) == Relation::Reached;
-    history.iter().rev().find(|(_, written)| shown(*written)).map(|(since, _)| *since)
-}
-
-fn remember(history: &mut VecDeque<(Instant, Position)>, started: Instant, position: Position) {
-    if history.back().is_some_and(|(last, _)| started.duration_since(*last) < HISTORY_STEP) {
-        return;
-    }
-    if history.len() == HISTORY {
-        history.pop_front();
-    }
-    history.push_back((started, position));
 }
 
 impl Drop for Turn<'_> {
@@ -676,7 +649,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn rev_two_promotions_to_the_same_epoch() {
+    async fn two_promotions_to_the_same_epoch_are_two_histories() {
         let topology = Topology::new();
         let (mut p, mut r1, mut r2) = (topology.add("p"), topology.add("r1"), topology.add("r2"));
         p.begin().report(Reading::new(Role::Primary, at(1, 100)));
@@ -688,13 +661,16 @@ mod tests {
         r2.begin().report(Reading::new(Role::Primary, at(2, 200)).fork(Epoch::new(2), Epoch::new(1), 90));
         let view = topology.view();
         let mark = Marks::at(at(2, 140));
-        eprintln!("{:?} lost={:?}", states(&topology), view.lost(&mark));
         let relation = view.relation(&mark, &view.nodes()[2]);
-        assert_ne!((view.nodes()[2].state(), relation), (NodeState::Primary, Relation::Reached), "a lost write looks as if it were there");
+        assert_ne!(
+            (view.nodes()[2].state(), relation),
+            (NodeState::Primary, Relation::Reached),
+            "a lost write looks as if it were there"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn rev_two_primaries_of_the_same_epoch_at_once() {
+    async fn there_is_one_primary_of_an_epoch() {
         let topology = Topology::new();
         let (mut p, mut r1, mut r2) = (topology.add("p"), topology.add("r1"), topology.add("r2"));
         p.begin().report(Reading::new(Role::Primary, at(1, 100)));
@@ -705,7 +681,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn rev_a_fenced_primary_does_not_make_replicas_fresh() {
+    async fn a_fenced_primary_does_not_make_replicas_fresh() {
         let topology = Topology::new();
         let (mut old, mut new, mut r) = (topology.add("old"), topology.add("new"), topology.add("r"));
         old.begin().report(Reading::new(Role::Primary, at(1, 100)));
@@ -721,6 +697,11 @@ mod tests {
         let view = topology.view();
         let since = view.nodes()[2].fresh_as_of();
         assert_eq!(view.nodes()[2].state(), NodeState::Replica);
-        assert!(since.is_none_or(|s| s <= failover + Duration::from_millis(20)), "said to be {:?} old, is {:?}", since.map(|s| s.elapsed()), failover.elapsed());
+        assert!(
+            since.is_none_or(|s| s <= failover + Duration::from_millis(20)),
+            "said to be {:?} old, is {:?}",
+            since.map(|s| s.elapsed()),
+            failover.elapsed()
+        );
     }
 }

@@ -37,6 +37,8 @@ pub struct NodeView {
     pub(crate) visible: Option<Position>,
     pub(crate) incarnation: Incarnation,
     pub(crate) synchronous: bool,
+    /// When the last reading was asked for.
+    pub(crate) asked_at: Option<Instant>,
     pub(crate) read_at: Option<Instant>,
     pub(crate) readings: u64,
     pub(crate) fresh_as_of: Option<Instant>,
@@ -142,6 +144,13 @@ impl View {
         let was = dead.positions().iter().map(|position| position.epoch()).min();
         let found = was.zip(self.lineage.as_ref()).map(|(was, lineage)| Lost { epoch: lineage.current(), was });
         marks.lost().max(found)
+    }
+
+    /// Whether the current epoch's history is known to contain all of `marks`, now or once it is written. Another cluster's
+    /// are not its concern.
+    pub(crate) fn continues(&self, marks: &Marks) -> bool {
+        let Some(lineage) = &self.lineage else { return marks.positions().is_empty() };
+        marks.positions().iter().all(|at| at.cluster() != lineage.cluster() || lineage.continues(*at))
     }
 
     /// Those of `marks` that the current epoch's history does not contain and never will.

@@ -264,6 +264,20 @@ async fn a_write_that_follows_an_epoch_nobody_here_has_heard_of_is_refused() {
     assert_eq!((accepted.status.as_u16(), told(&accepted)), (200, None), "once it has heard of the failover");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_loss_is_not_called_enforced_where_there_is_no_replica() {
+    let cluster = Cluster::start().await;
+    let layer = cluster.layer().build().unwrap();
+    let client = Client::of(&layer);
+    client.get(&[ME]).await;
+    client.post(&[ME]).await;
+    cluster.fail_over().await;
+    cluster.down("r2").await;
+    let read = client.get(&[ME]).await;
+    assert_eq!(told(&read), TOLD);
+    assert_eq!(read.header("x-consistency-enforced"), Some("false"));
+}
+
 /// Marks whose joins or acknowledgements fail, or are never answered.
 mod broken_store {
     use std::{
