@@ -16,6 +16,7 @@ use tower_ryw::{
 use crate::{
     error::{ConnectError, ConnectErrorKind},
     nodes::Nodes,
+    access::{Access, UrlParameter},
     reading::{Capture, NodeReading, Reader},
     watcher::Watchers,
 };
@@ -185,10 +186,14 @@ impl Builder {
 
     async fn check_all(&self, targets: &[Arc<Target>]) -> Result<(), ConnectError> {
         let mut found: Vec<(&Target, NodeReading)> = Vec::new();
+        let mut accesses = Vec::new();
         let mut unreachable = Vec::new();
         for target in targets {
             match self.check(target).await {
-                Ok(reading) => found.push((target, reading)),
+                Ok((reading, access)) => {
+                    found.push((target, reading));
+                    accesses.push(access);
+                }
                 Err(error) if error.kind() == ConnectErrorKind::Unreachable => unreachable.push(error),
                 Err(error) => return Err(error),
             }
@@ -205,6 +210,10 @@ impl Builder {
                 let kind = ConnectErrorKind::OtherCluster { primary: expected.get(), replica: other.get() };
                 return Err(ConnectError::new(target.name.as_str(), kind));
             }
+        }
+        let database = accesses.first().map(|access| access.database);
+        if let Some(other) = accesses.iter().position(|access| Some(access.database) != database) {
+            return Err(ConnectError::new(found[other].0.name.as_str(), ConnectErrorKind::OtherDatabase));
         }
         // Of two that say so, the one in the newer epoch: the other's reign has ended.
         let primaries = || found.iter().filter(|(_, reading)| reading.role == Role::Primary);
@@ -224,6 +233,7 @@ impl Builder {
                 for error in unreachable {
                     tracing::warn!(%error, "node is not there yet");
                 }
+                accesses.iter().copied().reduce(Access::and).iter().for_each(Access::warn);
                 Ok(())
             }
         }
@@ -247,7 +257,13 @@ impl Builder {
                 return Err(ConnectError::new(name, ConnectErrorKind::DuplicateName));
             }
             // The parser's own error may repeat a part of the password, so it is not kept.
-            let parsed = url.parse().map_err(|_: Error| ConnectError::new(name.clone(), ConnectErrorKind::Url));
+            let parsed = url.parse().map_err(|_: Error| {
+                let error = ConnectError::new(name.clone(), ConnectErrorKind::Url);
+                match UrlParameter::refused(&url) {
+                    Some(parameter) => error.with_source(parameter),
+                    None => error,
+                }
+            });
             let mut config: Config = parsed?;
             if config.get_hosts().is_empty() {
                 return Err(ConnectError::new(name, ConnectErrorKind::Url));
@@ -260,17 +276,20 @@ impl Builder {
         Ok(targets)
     }
 
-    async fn check(&self, target: &Target) -> Result<NodeReading, ConnectError> {
+    async fn check(&self, target: &Target) -> Result<(NodeReading, Access), ConnectError> {
         let error = |kind| ConnectError::new(target.name.as_str(), kind);
         let connecting = timeout(self.connect_deadline, target.make.connect(target.config.clone()));
         let client = match connecting.await {
             Ok(client) => client.map_err(|source| error(ConnectErrorKind::Unreachable).with_source(source))?,
             Err(source) => return Err(error(ConnectErrorKind::Unreachable).with_source(source)),
         };
-        let reading = timeout(self.connect_deadline, async { Reader::new(client, self.capture).await?.read().await });
-        match reading.await {
-            Ok(Ok(Some(reading))) => Ok(reading),
-            Ok(Ok(None)) => Err(error(ConnectErrorKind::Unreadable)),
+        let asking = timeout(self.connect_deadline, async {
+            let access = Access::of(&client).await?;
+            Ok::<_, Error>((Reader::new(client, self.capture).await?.read().await?, access))
+        });
+        match asking.await {
+            Ok(Ok((Some(reading), access))) => Ok((reading, access)),
+            Ok(Ok((None, _))) => Err(error(ConnectErrorKind::Unreadable)),
             Ok(Err(source)) => Err(error(ConnectErrorKind::Unreadable).with_source(source)),
             Err(source) => Err(error(ConnectErrorKind::Unreadable).with_source(source)),
         }

@@ -29,6 +29,8 @@ pub enum ConnectErrorKind {
     NotAPrimary,
     /// The node given as replica accepts writes.
     NotAReplica,
+    /// The connection string leads to another database of the cluster than the primary's.
+    OtherDatabase,
     /// The replica belongs to another cluster than the primary.
     OtherCluster {
         /// The primary's system identifier.
@@ -89,6 +91,9 @@ impl fmt::Display for ConnectError {
             }
             ConnectErrorKind::NotAReplica => {
                 write!(f, "{node} is given as a replica but accepts writes: give standbys of the primary as replicas")?;
+            }
+            ConnectErrorKind::OtherDatabase => {
+                write!(f, "{node} is asked for another database than the others: give the same one for all nodes")?;
             }
             ConnectErrorKind::OtherCluster { primary, replica } => write!(
                 f,

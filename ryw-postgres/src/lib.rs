@@ -48,6 +48,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
+mod access;
 mod timeline;
 mod reading;
 mod connect;

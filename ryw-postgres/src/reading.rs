@@ -4,7 +4,7 @@ use ryw_core::{ClusterId, Epoch, Position};
 use tokio_postgres::{Client, Error, Row, Statement, types::PgLsn};
 use tower_ryw::topology::{Incarnation, Reading, Role};
 
-use crate::timeline;
+use crate::{error::innermost, timeline};
 
 /// Which position of the primary stands for "everything committed so far".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,7 +128,11 @@ impl Reader {
             }
             Err(error) => {
                 self.retry_in = RETRY_AFTER;
-                tracing::warn!(timeline = timeline.get(), %error, "no timeline history: marks from before the failover go to the primary");
+                tracing::warn!(
+                    timeline = timeline.get(),
+                    error = %innermost(&error),
+                    "the history of a timeline can't be read: marks from before it go to the primary, and losses are not told"
+                );
             }
         }
     }

@@ -10,6 +10,7 @@ use tower_ryw::topology::{NodeState, Topology, Watch};
 
 use crate::{
     connect::Target,
+    error::innermost,
     reading::{Capture, Reader},
 };
 
@@ -47,9 +48,14 @@ async fn run(mut watch: Watch, mut target: Target, capture: Capture) {
     target.config.application_name("tower-ryw watcher");
     let mut retry = FIRST_RETRY;
     loop {
-        if let Some(reader) = connect(&target, capture).await {
-            retry = FIRST_RETRY;
-            read(&mut watch, reader, &target).await;
+        match connect(&target, capture).await {
+            Ok(reader) => {
+                retry = FIRST_RETRY;
+                read(&mut watch, reader, &target).await;
+            }
+            // Once in each outage.
+            Err(error) if retry == FIRST_RETRY => tracing::warn!(node = %target.name, error, "node can't be reached"),
+            Err(error) => tracing::debug!(node = %target.name, error, "node can't be reached"),
         }
         // A turn that is not answered: the node is down, and whoever asked is told so.
         drop(watch.begin());
@@ -58,21 +64,15 @@ async fn run(mut watch: Watch, mut target: Target, capture: Capture) {
     }
 }
 
-async fn connect(target: &Target, capture: Capture) -> Option<Reader> {
+async fn connect(target: &Target, capture: Capture) -> Result<Reader, String> {
     let connecting = timeout(READ_DEADLINE, async {
         let client = target.make.connect(target.config.clone()).await?;
         Reader::new(client, capture).await
     });
     match connecting.await {
-        Ok(Ok(reader)) => Some(reader),
-        Ok(Err(error)) => {
-            tracing::debug!(node = %target.name, %error, "watcher can't connect");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(node = %target.name, "watcher can't connect in time");
-            None
-        }
+        Ok(Ok(reader)) => Ok(reader),
+        Ok(Err(error)) => Err(innermost(&error).to_string()),
+        Err(late) => Err(late.to_string()),
     }
 }
 
@@ -84,7 +84,7 @@ async fn read(watch: &mut Watch, mut reader: Reader, target: &Target) {
             Ok(Ok(Some(reading))) => turn.report(reader.report(reading)),
             Ok(Ok(None)) => drop(turn),
             Ok(Err(error)) => {
-                tracing::warn!(node = %target.name, %error, "node can't be read");
+                tracing::warn!(node = %target.name, error = %innermost(&error), "node can't be read");
                 return;
             }
             Err(_) => {
