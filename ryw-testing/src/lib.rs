@@ -2,7 +2,7 @@
 //!
 //! * [`lagging`]: a key-value store in this process whose replicas apply the primary's log late, with jitter.
 //! * [`proxy`]: a TCP proxy whose links can be cut, slowed down and pointed elsewhere.
-//! * [`servers`]: real PostgreSQL clusters on free ports, in temporary folders.
+//! * [`servers`]: real PostgreSQL clusters and Redis servers on free ports, in temporary folders.
 
 pub mod lagging;
 pub mod proxy;

@@ -92,11 +92,15 @@ mod tests {
 
     #[test]
     fn a_folder_of_somebody_else_is_left_alone() {
-        let folder = env::temp_dir().join(format!("ryw-foreign-{}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
-        let error = Supervisor::create(&folder, include_str!("postgres/supervisor.sh")).unwrap_err();
-        assert_eq!(error.kind(), ServerErrorKind::Io);
-        assert!(folder.exists());
-        fs::remove_dir(&folder).unwrap();
+        for (name, script) in
+            [("postgres", include_str!("postgres/supervisor.sh")), ("redis", include_str!("redis/supervisor.sh"))]
+        {
+            let folder = env::temp_dir().join(format!("ryw-foreign-{name}-{}", std::process::id()));
+            fs::create_dir(&folder).unwrap();
+            let error = Supervisor::create(&folder, script).unwrap_err();
+            assert_eq!(error.kind(), ServerErrorKind::Io);
+            assert!(folder.exists(), "{name}");
+            fs::remove_dir(&folder).unwrap();
+        }
     }
 }

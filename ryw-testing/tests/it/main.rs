@@ -5,4 +5,5 @@
 
 mod postgres;
 mod proxy;
+mod redis;
 mod support;
