@@ -297,6 +297,7 @@ fn a_slot_moves_with_its_keys() {
     cluster.wait_ok().unwrap();
     let (from, to) = (index(from.port()), index(to.port()));
     cluster.servers_mut()[to].kill().unwrap();
+    assert!(!cluster.is_ok().unwrap(), "though the others do not know of it yet");
     soon("the cluster fails", || {
         cluster.servers()[from].cli(&["CLUSTER", "INFO"]).unwrap().contains("cluster_state:fail")
     });

@@ -46,8 +46,7 @@ impl RedisCluster {
         self.servers.iter().map(RedisServer::url).collect()
     }
 
-    /// Waits until each server that runs calls the cluster's state `ok`, gives all slots to servers
-    /// that run, and, if it is a replica, is in sync. After a failover, this is when all is over.
+    /// Waits until [`is_ok`](Self::is_ok). After a failover, this is when all is over.
     ///
     /// # Errors
     ///
@@ -58,7 +57,13 @@ impl RedisCluster {
         first.wait_for("and the others did not agree", || self.is_ok())
     }
 
-    fn is_ok(&self) -> Result<bool, ServerError> {
+    /// Whether each server that runs calls the cluster's state `ok`, gives all slots to servers that
+    /// run, and, if it is a replica, is in sync. A crash counts at once, before they know of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedisServer::cli`].
+    pub fn is_ok(&self) -> Result<bool, ServerError> {
         let known = format!("cluster_known_nodes:{}", self.servers.len());
         for server in self.running() {
             let info = server.cli(&["CLUSTER", "INFO"])?;
