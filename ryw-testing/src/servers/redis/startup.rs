@@ -10,9 +10,12 @@ use super::{RedisServer, ServerError, ServerErrorKind, server::STEP, wait::Deadl
 /// For one look whether it is ready. Who takes longer is likely not our server at all.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often a sentinel asks servers for their state (else each 10 s), and tells others of itself
-/// (else each 2 s; it waits four times as long before it corrects a server). No file can say it.
-const HURRY: [&[u8]; 6] = [b"SENTINEL", b"DEBUG", b"info-period", b"200", b"publish-period", b"200"];
+/// How often, in milliseconds, a sentinel asks servers for their state (else each 10 s), and tells
+/// others of itself (else each 2 s; it waits four times as long before it corrects a server). It
+/// connects again no sooner than a ping later (else 1 s), and a promotion breaks its connections:
+/// that has to be within the half second after which it would depose the new master. Five pings is
+/// also how long ago it may have heard of a replica that it promotes, so it must not be much less.
+const HURRY: [&str; 8] = ["SENTINEL", "DEBUG", "info-period", "200", "publish-period", "200", "ping-period", "300"];
 
 impl RedisServer {
     /// Starts the server again on the same port and folder, and waits until it has loaded its data
@@ -58,7 +61,7 @@ impl RedisServer {
             }
         }
         if self.sentinel {
-            self.ask_bytes(&HURRY)?;
+            self.cli(&HURRY)?;
         }
         Ok(())
     }
