@@ -59,7 +59,9 @@ impl Access {
 pub(crate) enum UrlParameter {
     #[error("sslmode can be disable, prefer or require here: how certificates are checked is up to Builder::tls")]
     SslMode,
-    #[error("no parameter {0} is known here: for encryption there is Builder::tls, for sqlx's own SqlxOptions::connect")]
+    #[error(
+        "no parameter {0} is known here: for encryption there is Builder::tls, for sqlx's own SqlxOptions::connect"
+    )]
     Unknown(String),
 }
 
@@ -67,13 +69,30 @@ impl UrlParameter {
     /// Why the parameters after the question mark were refused.
     pub(crate) fn refused(url: &str) -> Option<Self> {
         const KNOWN: [&str; 19] = [
-            "user", "password", "dbname", "options", "application_name", "sslmode", "sslnegotiation", "host", "hostaddr",
-            "port", "connect_timeout", "tcp_user_timeout", "keepalives", "keepalives_idle", "keepalives_interval",
-            "keepalives_retries", "target_session_attrs", "channel_binding", "load_balance_hosts",
+            "user",
+            "password",
+            "dbname",
+            "options",
+            "application_name",
+            "sslmode",
+            "sslnegotiation",
+            "host",
+            "hostaddr",
+            "port",
+            "connect_timeout",
+            "tcp_user_timeout",
+            "keepalives",
+            "keepalives_idle",
+            "keepalives_interval",
+            "keepalives_retries",
+            "target_session_attrs",
+            "channel_binding",
+            "load_balance_hosts",
         ];
         let (_, parameters) = url.split_once('?')?;
         parameters.split('&').filter_map(|parameter| parameter.split_once('=')).find_map(|(name, value)| {
-            let is_name = name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-".contains(&byte));
+            let is_name =
+                name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-".contains(&byte));
             match name {
                 "sslmode" if !["disable", "prefer", "require"].contains(&value) => Some(Self::SslMode),
                 _ if is_name && !KNOWN.contains(&name) => Some(Self::Unknown(name.to_owned())),
@@ -90,7 +109,9 @@ mod tests {
     #[test]
     fn the_parameter_is_named_and_no_value_is() {
         let refused = |url: &str| UrlParameter::refused(url).map(|parameter| parameter.to_string());
-        assert!(refused("postgres://u:secret@h/d?sslmode=verify-full").is_some_and(|text| text.contains("Builder::tls")));
+        assert!(
+            refused("postgres://u:secret@h/d?sslmode=verify-full").is_some_and(|text| text.contains("Builder::tls"))
+        );
         let text = refused("postgres://u:secret@h/d?sslmode=require&sslrootcert=/secret").unwrap_or_default();
         assert!(text.contains("sslrootcert") && !text.contains("secret"), "{text}");
         for fine in ["postgres://u:secret@h/d?sslmode=require", "postgres://u:secret@h/d", "host=h password=a?b=c"] {

@@ -14,9 +14,9 @@ use tower_ryw::{
 };
 
 use crate::{
+    access::{Access, UrlParameter},
     error::{ConnectError, ConnectErrorKind},
     nodes::Nodes,
-    access::{Access, UrlParameter},
     reading::{Capture, NodeReading, Reader},
     watcher::Watchers,
 };

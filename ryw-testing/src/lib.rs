@@ -2,8 +2,8 @@
 //!
 //! * [`lagging`]: a key-value store in this process whose replicas apply the primary's log late, with jitter.
 //! * [`proxy`]: a TCP proxy whose links can be cut, slowed down and pointed elsewhere.
+//! * [`servers`]: real PostgreSQL clusters and Redis servers on free ports, in temporary folders.
 //! * [`suite`]: what every mark store must do.
-//! * [`servers`]: real PostgreSQL clusters on free ports, in temporary folders.
 
 pub mod lagging;
 pub mod proxy;

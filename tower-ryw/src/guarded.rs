@@ -79,9 +79,7 @@ pub struct StoreHealth {
 }
 
 impl Guarded {
-    pub(crate) fn new(store: Arc<dyn MarkStore>, deadline: Duration) -> Self {
-        // What it does not know, the store may.
-        let own = LocalStore::builder().held_at_start(Duration::ZERO).build();
+    pub(crate) fn new(store: Arc<dyn MarkStore>, own: LocalStore, deadline: Duration) -> Self {
         Self(Arc::new(Inner { store, own, deadline, state: Mutex::default() }))
     }
 

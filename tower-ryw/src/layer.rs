@@ -371,13 +371,16 @@ impl RywLayerBuilder {
         } = self;
         let window = adaptive_window.map_or(Window::Fixed(window), Window::Adaptive);
         let minimum = minimum.unwrap_or(Level::ReadYourWrites);
-        let given_store = store.map(|store| Guarded::new(store, store_deadline));
+        let mut local = LocalStore::builder();
+        local = capacity.map_or(local, |capacity| local.capacity(capacity));
+        local = session_ttl.map_or(local, |ttl| local.ttl(ttl));
+        let given_store = store.map(|store| {
+            // What this process does not know of its own writes, the store may.
+            Guarded::new(store, local.held_at_start(Duration::ZERO).build(), store_deadline)
+        });
         let (store, local_store): (Arc<dyn MarkStore>, _) = match &given_store {
             Some(given) => (Arc::new(given.clone()), None),
             None => {
-                let mut local = LocalStore::builder();
-                local = capacity.map_or(local, |capacity| local.capacity(capacity));
-                local = session_ttl.map_or(local, |ttl| local.ttl(ttl));
                 local = if topology.is_some() { local } else { local.held_at_start(window.longest()) };
                 let local = local.build();
                 (Arc::new(local.clone()), Some(local))
@@ -427,10 +430,6 @@ impl RywLayerBuilder {
                 Some(given) if given > max => return Err(ConfigErrorKind::TooLong { setting, given, max }),
                 _ => {}
             }
-        }
-        if self.store.is_some() && (self.capacity.is_some() || self.session_ttl.is_some()) {
-            let hint = "they are settings of the layer's own store; set them on the store that you give";
-            return Err(ConfigErrorKind::Conflict { one: "store", other: "store_capacity or session_ttl", hint });
         }
         if let Some(minimum) = self.minimum
             && self.maximum < minimum

@@ -48,6 +48,10 @@ pub(crate) struct BackendOptions {
     #[arg(long, global = true, value_name = "URL", requires = "primary", conflicts_with = "postgres")]
     pub(crate) replica: Vec<String>,
 
+    /// Share marks with other instances through the Redis at this URL
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+
     /// Start a PostgreSQL primary and two standbys of its own, in a temporary folder
     #[arg(long, global = true)]
     pub(crate) postgres: bool,

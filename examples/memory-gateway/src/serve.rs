@@ -3,6 +3,7 @@
 use std::{error::Error, future::IntoFuture, process::ExitCode, time::Duration};
 
 use axum::Router;
+use ryw_redis::RedisStore;
 use tokio::net::TcpListener;
 use tower_ryw::{CookiePolicy, RywLayer};
 
@@ -21,7 +22,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     let listener =
         TcpListener::bind(cli.listen).await.map_err(|error| format!("can't listen on {}: {error}", cli.listen))?;
     let backend = Backend::open(&cli.backend).await?;
-    let app = app(&backend)?;
+    let app = app(cli, &backend)?;
 
     println!("memory-gateway listens on http://{} ({})", listener.local_addr()?, backend.describe());
     println!(
@@ -52,8 +53,13 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// All routes: the values inside of the layer, the operators' routes outside.
-fn app(backend: &Backend) -> Result<Router, Box<dyn Error>> {
-    let layer = RywLayer::builder()
+fn app(cli: &Cli, backend: &Backend) -> Result<Router, Box<dyn Error>> {
+    let builder = match &cli.backend.redis {
+        // It need not be there yet: until it is, marks are unknown.
+        Some(url) => RywLayer::builder().store(RedisStore::builder().connect_lazy(url.as_str())?),
+        None => RywLayer::builder(),
+    };
+    let layer = builder
         .from_env()?
         .positions(backend.topology().clone())
         .tenant(tenant_of)

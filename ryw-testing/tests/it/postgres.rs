@@ -1,14 +1,9 @@
 //! Starts real PostgreSQL servers; needs Debian's package `postgresql`.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(clippy::disallowed_methods, reason = "servers are processes: their deadlines are wall time")]
-
 use std::{
-    env, fs,
-    io::{BufRead, BufReader},
-    os::unix::process::CommandExt,
+    fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -18,14 +13,7 @@ use ryw_testing::{
     servers::postgres::{Cluster, Server, ServerErrorKind, Standby, bin_dir},
 };
 
-/// Polls for at most 10 s.
-fn soon(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(10), "{what}: not within 10 s");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
+use crate::support::{Owner, Temp, To, assert_gone, processes_of, role, soon};
 
 fn create_table(server: &Server) {
     server.psql("create table t (id int primary key)").unwrap();
@@ -38,24 +26,6 @@ fn insert(server: &Server, id: u32) {
 fn rows(server: &Server) -> String {
     let sql = "select coalesce(string_agg(id::text, ',' order by id), '') from t";
     server.psql(sql).unwrap()
-}
-
-/// Those processes of the machine whose command line names `folder`.
-fn processes_of(folder: &Path) -> Vec<PathBuf> {
-    let folder = folder.to_str().unwrap();
-    fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|process| {
-            let line = fs::read(process.join("cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(folder)
-        })
-        .collect()
-}
-
-fn assert_gone(folder: &Path) {
-    soon("the folder is removed", || !folder.exists());
-    soon("the processes are gone", || processes_of(folder).is_empty());
 }
 
 #[test]
@@ -355,7 +325,7 @@ fn a_panic_cleans_up() {
 #[test]
 fn a_failed_start_says_why_and_leaves_nothing() {
     let temp = Temp::new("failed");
-    let error = Owner::start("bad-setting", &temp).error();
+    let error = start_owner("bad-setting", &temp).error();
     assert!(error.starts_with("Exited "), "{error}");
     assert!(error.contains("no_such_setting"), "the log is shown: {error}");
     soon("nothing is left", || temp.entries() == 0);
@@ -364,7 +334,7 @@ fn a_failed_start_says_why_and_leaves_nothing() {
 #[test]
 fn missing_binaries_are_named() {
     let temp = Temp::new("missing");
-    let error = Owner::start("missing", &temp).error();
+    let error = start_owner("missing", &temp).error();
     assert!(error.starts_with("MissingBinaries "), "{error}");
     assert!(error.contains("apt-get install postgresql"), "{error}");
     assert!(error.contains("RYW_PG_BIN"), "{error}");
@@ -377,7 +347,7 @@ fn the_servers_go_when_their_owner_is_killed() {
     // To it alone, as by the system when memory is short; to its group, as a test runner's end of
     // a test that takes too long, and as Ctrl-C.
     for (signal, to) in [("KILL", To::Process), ("KILL", To::Group), ("INT", To::Group)] {
-        let mut owner = Owner::start("cluster", &temp);
+        let mut owner = start_owner("cluster", &temp);
         let folder = PathBuf::from(owner.line());
         let postmaster = PathBuf::from(owner.line());
         assert!(postmaster.exists() && folder.starts_with(&temp.0));
@@ -394,7 +364,7 @@ fn the_servers_go_when_their_owner_is_killed() {
 fn the_servers_go_when_their_owner_is_killed_at_the_start() {
     let temp = Temp::new("early");
     for millis in [0, 0, 1, 100, 400, 700, 900, 1100] {
-        let mut owner = Owner::start("cluster", &temp);
+        let mut owner = start_owner("cluster", &temp);
         soon("a folder is made", || temp.entries() > 0);
         thread::sleep(Duration::from_millis(millis));
         owner.end("KILL", To::Process);
@@ -406,7 +376,7 @@ fn the_servers_go_when_their_owner_is_killed_at_the_start() {
 #[test]
 fn a_killed_server_of_a_killed_owner_leaves_no_shared_memory() {
     let temp = Temp::new("segment");
-    let mut owner = Owner::start("killed-server", &temp);
+    let mut owner = start_owner("killed-server", &temp);
     let folder = PathBuf::from(owner.line());
     let pidfile = fs::read_to_string(folder.join("primary/postmaster.pid")).unwrap();
     let segment = pidfile.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap();
@@ -422,95 +392,20 @@ fn a_killed_server_of_a_killed_owner_leaves_no_shared_memory() {
     assert!(!exists());
 }
 
-/// A folder for the temporary files of an [`Owner`].
-struct Temp(PathBuf);
-
-impl Temp {
-    fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("ryw-test-{name}-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
+/// A process that does what [`owner`] does, with what must not reach the servers.
+fn start_owner(role: &str, temp: &Temp) -> Owner {
+    let mut environment =
+        vec![("PGPORT", "1"), ("PGHOST", "192.0.2.1"), ("PGDATA", "/nonexistent"), ("PGOPTIONS", "--no-such-option=1")];
+    if role == "missing" {
+        environment.push(("RYW_PG_BIN", "/nonexistent"));
     }
-
-    fn entries(&self) -> usize {
-        fs::read_dir(&self.0).unwrap().count()
-    }
-}
-
-impl Drop for Temp {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-#[derive(Clone, Copy)]
-enum To {
-    Process,
-    Group,
-}
-
-/// This test program once more, in a process that can be killed; see [`owner`].
-struct Owner(Child, BufReader<std::process::ChildStderr>);
-
-const ROLE: &str = "RYW_TEST_OWNER";
-
-impl Owner {
-    fn start(role: &str, temp: &Temp) -> Self {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command
-            .args(["postgres::owner", "--exact", "--nocapture"])
-            .env(ROLE, role)
-            .process_group(0)
-            .env("TMPDIR", &temp.0)
-            // What must not reach the servers.
-            .env("PGPORT", "1")
-            .env("PGHOST", "192.0.2.1")
-            .env("PGDATA", "/nonexistent")
-            .env("PGOPTIONS", "--no-such-option=1")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        if role == "missing" {
-            command.env("RYW_PG_BIN", "/nonexistent");
-        }
-        let mut child = command.spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        Self(child, stderr)
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.1.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    fn error(mut self) -> String {
-        let text = std::io::read_to_string(&mut self.1).unwrap();
-        self.0.wait().unwrap();
-        text
-    }
-
-    fn end(&mut self, signal: &str, to: To) {
-        let target = match to {
-            To::Process => self.0.id().to_string(),
-            To::Group => format!("-{}", self.0.id()),
-        };
-        let status = Command::new("/bin/sh").args(["-c", "kill -s \"$0\" -- \"$1\"", signal, &target]).status();
-        assert!(status.unwrap().success());
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    Owner::start("postgres::owner", role, temp, &environment)
 }
 
 /// Not a test by itself: what the process of [`Owner`] does.
 #[test]
 fn owner() {
-    let Ok(role) = env::var(ROLE) else { return };
+    let Some(role) = role() else { return };
     let builder = Cluster::builder().standby(Standby::named("r1"));
     let builder = match &*role {
         "bad-setting" => builder.setting("no_such_setting", "1"),

@@ -1,10 +1,8 @@
-//! Stopping all processes of a server where they are, by way of Linux's `/proc`.
+//! Stopping all processes of a server where they are.
 
-use std::{fs, io};
+use rustix::process::{Pid, Signal};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use super::{Server, ServerError, server::STEP, wait::Deadline};
+use super::{Server, ServerError, process, server::STEP, wait::Deadline};
 
 impl Server {
     /// Suspends all processes of the server with `SIGSTOP`, as if its machine paused, and returns
@@ -42,7 +40,7 @@ impl Server {
     }
 
     pub(super) fn is_frozen(&self) -> bool {
-        self.postmaster().and_then(stat).is_some_and(|stat| stat.state == 'T')
+        self.postmaster().is_some_and(process::is_frozen)
     }
 
     fn postmaster(&self) -> Option<Pid> {
@@ -50,18 +48,14 @@ impl Server {
     }
 
     pub(super) fn children(&self) -> Result<Vec<Pid>, ServerError> {
-        let processes = fs::read_dir("/proc").map_err(|error| self.io("cannot list the processes in /proc", error))?;
-        let own = self.postmaster();
-        Ok(processes
-            .filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?))
-            .filter(|process| own.is_some() && stat(*process).is_some_and(|stat| stat.parent == own))
-            .collect())
+        let Some(postmaster) = self.postmaster() else { return Ok(Vec::new()) };
+        process::children(postmaster).map_err(|error| self.io("cannot list the processes in /proc", error))
     }
 
     fn suspend(&self, processes: &[Pid]) -> Result<(), ServerError> {
         processes.iter().try_for_each(|process| self.signal(*process, Signal::STOP))?;
         let deadline = Deadline::after(self.home.timeout);
-        while !processes.iter().all(|process| stands(*process)) {
+        while !processes.iter().copied().all(process::stands) {
             if !deadline.sleep(STEP) {
                 return Err(self.timed_out("was not frozen", deadline));
             }
@@ -69,49 +63,7 @@ impl Server {
         Ok(())
     }
 
-    pub(super) fn signal(&self, process: Pid, signal: Signal) -> Result<(), ServerError> {
-        match kill_process(process, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(self.io("cannot signal the server", io::Error::from(error))),
-        }
-    }
-}
-
-/// Whether it does nothing any more, be it suspended or dead.
-fn stands(process: Pid) -> bool {
-    stat(process).is_none_or(|stat| "TZX".contains(stat.state))
-}
-
-struct Stat {
-    state: char,
-    parent: Option<Pid>,
-}
-
-fn stat(process: Pid) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
-}
-
-/// `ID (NAME) STATE PARENT ...`, where a name may have anything in it.
-fn parse(text: &str) -> Option<Stat> {
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some(Stat { state, parent: Pid::from_raw(fields.next()?.parse().ok()?) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_may_look_like_the_rest() {
-        for (text, expected) in [
-            ("7 (postgres) S 5 5 5 0", Some(('S', 5))),
-            ("7 (a b) R 9) T 12 5 5 0", Some(('T', 12))),
-            ("7 (postgres) S", None),
-            ("", None),
-        ] {
-            let stat = parse(text).map(|stat| (stat.state, stat.parent.map_or(0, Pid::as_raw_pid)));
-            assert_eq!(stat, expected, "{text:?}");
-        }
+    pub(super) fn signal(&self, to: Pid, signal: Signal) -> Result<(), ServerError> {
+        process::signal(to, signal).map_err(|error| self.io("cannot signal the server", error))
     }
 }

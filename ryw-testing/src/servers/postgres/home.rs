@@ -3,13 +3,14 @@ use std::{
     io::{self, Read},
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
-    process::{self, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    process::{Command, ExitStatus, Stdio},
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use super::{ServerError, ServerErrorKind, supervisor::Supervisor, user::User, wait::Deadline};
+use super::{ServerError, ServerErrorKind, folder::new_folder, supervisor::Supervisor, user::User, wait::Deadline};
+
+const CLEAN_UP: &str = include_str!("supervisor.sh");
 
 /// Where and as whom a cluster's programs run.
 #[derive(Debug)]
@@ -24,9 +25,8 @@ pub(super) struct Home {
 impl Home {
     pub(super) fn create(bin: PathBuf, timeout: Duration) -> Result<(Self, Supervisor), ServerError> {
         let user = User::for_servers()?;
-        let folder =
-            new_folder().map_err(|error| ServerError::io("cannot tell the working directory: set TMPDIR", error))?;
-        let supervisor = Supervisor::create(&folder)?;
+        let folder = new_folder("postgres")?;
+        let supervisor = Supervisor::create(&folder, CLEAN_UP)?;
         let home = Self { folder, bin, user, group: supervisor.group(), timeout };
         home.give(&home.folder)?;
         Ok((home, supervisor))
@@ -158,14 +158,4 @@ fn read(pipe: Option<impl Read>) -> String {
         let _ = pipe.read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// A path that nothing has yet. Absolute, since the programs have another working directory.
-fn new_folder() -> io::Result<PathBuf> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let nanos = now.map_or(0, |now| now.subsec_nanos());
-    let name = format!("ryw-postgres-{}-{count}-{nanos:x}", process::id());
-    std::path::absolute(env::temp_dir().join(name))
 }

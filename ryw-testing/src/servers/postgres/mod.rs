@@ -57,24 +57,22 @@ mod binaries;
 mod builder;
 mod cluster;
 mod config;
-mod error;
 mod freeze;
 mod home;
-mod log;
-mod port;
 mod replication;
 mod rewind;
 mod server;
 mod startup;
-mod supervisor;
 mod user;
-mod wait;
+
+use super::{folder, log, port, process, supervisor, wait};
+
+pub use super::{ServerError, ServerErrorKind};
 
 pub use self::{
     backup::Backup,
     binaries::bin_dir,
     builder::{ClusterBuilder, Standby},
     cluster::Cluster,
-    error::{ServerError, ServerErrorKind},
     server::Server,
 };

@@ -13,8 +13,8 @@ use super::{
     config::{DATABASE, ROLE},
     home::Home,
     log::Log,
-    port::ReservedPort,
-    startup::{passes, reserve},
+    port::{ReservedPort, reserve},
+    startup::passes,
     wait::Deadline,
 };
 

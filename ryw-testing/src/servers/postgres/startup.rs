@@ -5,7 +5,7 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
-use super::{Server, ServerError, ServerErrorKind, port::ReservedPort, server::STEP, wait::Deadline};
+use super::{Server, ServerError, ServerErrorKind, port::reserve, server::STEP, wait::Deadline};
 
 const FIRST_START_ATTEMPTS: u32 = 5;
 
@@ -78,10 +78,6 @@ impl Server {
         };
         ServerError::new(kind, format!("{} {text}", self.name)).with_log(self.log_tail())
     }
-}
-
-pub(super) fn reserve() -> Result<ReservedPort, ServerError> {
-    ReservedPort::any().map_err(|error| ServerError::io("no free port on 127.0.0.1", error))
 }
 
 /// Whether a later try of the same start can succeed.

@@ -9,10 +9,9 @@ use std::{
 
 use super::{ServerError, ServerErrorKind, wait::Deadline};
 
-const SCRIPT: &str = include_str!("supervisor.sh");
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The process that ends a cluster's servers and removes its folder once our end of a pipe closes:
+/// The shell that ends a cluster's servers and removes its folder once our end of a pipe closes:
 /// by [`release`](Self::release), by dropping, or by the death of this process.
 ///
 /// An orderly end takes the same way as a killed one, so that every test also tests the latter.
@@ -24,10 +23,11 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Makes `folder` and watches over it.
-    pub(super) fn create(folder: &Path) -> Result<Self, ServerError> {
+    /// Makes `folder` and watches over it, both by `script`: it gets the folder's path, says `made`,
+    /// and cleans up at the end of its input.
+    pub(super) fn create(folder: &Path, script: &str) -> Result<Self, ServerError> {
         let mut process = Command::new("/bin/sh")
-            .args(["-c", SCRIPT, "ryw-postgres-supervisor"])
+            .args(["-c", script, "ryw-supervisor"])
             .arg(folder)
             .env("LC_ALL", "C.UTF-8")
             // Neither Ctrl-C nor a test runner that ends our own group may reach it.
@@ -55,7 +55,7 @@ impl Supervisor {
         Ok(Self { folder: folder.to_owned(), process, pipe })
     }
 
-    /// The process group that each program of the cluster has to join.
+    /// The process group that each program of the cluster has to join. It is led by the shell.
     pub(super) fn group(&self) -> i32 {
         self.process.id().cast_signed()
     }
@@ -88,15 +88,19 @@ impl Drop for Supervisor {
 mod tests {
     use std::env;
 
-    use super::*;
+    use super::{super::ServerErrorKind, *};
 
     #[test]
     fn a_folder_of_somebody_else_is_left_alone() {
-        let folder = env::temp_dir().join(format!("ryw-foreign-{}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
-        let error = Supervisor::create(&folder).unwrap_err();
-        assert_eq!(error.kind(), ServerErrorKind::Io);
-        assert!(folder.exists());
-        fs::remove_dir(&folder).unwrap();
+        for (name, script) in
+            [("postgres", include_str!("postgres/supervisor.sh")), ("redis", include_str!("redis/supervisor.sh"))]
+        {
+            let folder = env::temp_dir().join(format!("ryw-foreign-{name}-{}", std::process::id()));
+            fs::create_dir(&folder).unwrap();
+            let error = Supervisor::create(&folder, script).unwrap_err();
+            assert_eq!(error.kind(), ServerErrorKind::Io);
+            assert!(folder.exists(), "{name}");
+            fs::remove_dir(&folder).unwrap();
+        }
     }
 }

@@ -6,9 +6,11 @@ use std::{
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 
+use super::ServerError;
+
 /// A port of 127.0.0.1 that the kernel gives to nobody else while this value lives.
 ///
-/// It is held by a socket that is bound and never listens. As both it and PostgreSQL set
+/// It is held by a socket that is bound and never listens. As both it and the servers set
 /// `SO_REUSEADDR`, the server can listen on the port all the same; while it is down, a client is
 /// refused as it would be without the reservation. So a server comes back on the port it had.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub(super) struct ReservedPort {
 }
 
 impl ReservedPort {
-    pub(super) fn any() -> io::Result<Self> {
+    fn any() -> io::Result<Self> {
         let held = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         sockopt::set_socket_reuseaddr(&held, true)?;
         bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
@@ -29,6 +31,10 @@ impl ReservedPort {
     pub(super) fn get(&self) -> u16 {
         self.port
     }
+}
+
+pub(super) fn reserve() -> Result<ReservedPort, ServerError> {
+    ReservedPort::any().map_err(|error| ServerError::io("no free port on 127.0.0.1", error))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ServerErrorKind {
-    /// The PostgreSQL programs are not installed, or not where `RYW_PG_BIN` says.
+    /// The server's programs are not installed, or not where `RYW_PG_BIN` or `RYW_REDIS_BIN` says.
     MissingBinaries,
     /// The caller is root, and the system has no user to run the servers as.
     MissingUser,
@@ -35,6 +35,8 @@ pub enum ServerErrorKind {
     PortTaken,
     /// PostgreSQL refused an SQL statement, or the connection for it.
     Sql,
+    /// Redis refused a command, or the connection for it.
+    Command,
     /// A file or folder could not be read or written.
     Io,
 }

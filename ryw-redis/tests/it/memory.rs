@@ -1,0 +1,202 @@
+//! Redis forgets by design, and what it may have forgotten is never taken for "nothing was written".
+
+use std::time::Duration;
+
+use ryw_core::{MarkStore, Marks, StoreErrorKind, Update};
+use ryw_testing::servers::redis::RedisServer;
+use tokio::{task::block_in_place, time::timeout};
+
+use crate::support::{at, connect, join, launch, load, random_key, required, settle};
+
+/// How a server loses what it was told.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Flush,
+    Kill,
+    Stop,
+    /// A replica that had not got the last mark takes over.
+    OlderCopy,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f40_a_missing_mark_is_unknown_after_whatever_loss() {
+    for loss in [Loss::Flush, Loss::Kill, Loss::Stop, Loss::OlderCopy] {
+        let mut server = launch(RedisServer::builder()).await;
+        let store = connect(&server).await;
+        let (marked, anybody) = (random_key(), random_key());
+        for key in [marked, anybody] {
+            settle(&store, key, 0).await;
+        }
+        join(&store, marked, 100).await.unwrap();
+        assert_eq!(required(&store, marked).await, Some(Marks::at(at(100))), "{loss:?}");
+        assert_eq!(required(&store, anybody).await, Some(Marks::at(at(0))), "{loss:?}");
+        match loss {
+            Loss::Flush => drop(server.cli(&["FLUSHALL"]).unwrap()),
+            Loss::Kill | Loss::Stop => block_in_place(|| {
+                if matches!(loss, Loss::Kill) {
+                    server.kill().unwrap()
+                } else {
+                    server.stop().unwrap()
+                }
+                server.start().unwrap();
+            }),
+            Loss::OlderCopy => {
+                // What it has is from before the last mark; and it is another run.
+                let persistent = launch(RedisServer::builder().persistent()).await;
+                let old = connect(&persistent).await;
+                settle(&old, marked, 0).await;
+                join(&old, marked, 90).await.unwrap();
+                server = persistent;
+                block_in_place(|| {
+                    server.kill().unwrap();
+                    server.start().unwrap();
+                });
+                let store = connect(&server).await;
+                let loaded = load(&store, marked).await;
+                assert!(loaded.marks.is_unknown() && loaded.marks.covers(&Marks::at(at(90))), "{loaded:?}");
+                settle(&store, marked, 120).await;
+                assert!(required(&store, marked).await.unwrap().covers(&Marks::at(at(120))));
+                continue;
+            }
+        }
+        for key in [marked, anybody] {
+            let loaded = loop {
+                match store.load(&[key]).await {
+                    Ok(loaded) => break loaded,
+                    Err(error) => assert_ne!(error.kind(), StoreErrorKind::Corrupt, "{error}"),
+                }
+            };
+            assert!(loaded.marks.is_unknown(), "{loss:?}: {loaded:?}");
+        }
+        // One sample for all of them that share a bucket; and what is written from here on is known again.
+        for key in [marked, anybody] {
+            settle(&store, key, 150).await;
+            assert!(required(&store, key).await.unwrap().covers(&Marks::at(at(150))), "{loss:?}");
+        }
+        join(&store, marked, 160).await.unwrap();
+        assert!(required(&store, marked).await.unwrap().covers(&Marks::at(at(160))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f41_a_late_mark_does_not_hide_a_loss() {
+    let server = launch(RedisServer::builder()).await;
+    let store = connect(&server).await;
+    let key = random_key();
+    settle(&store, key, 0).await;
+    join(&store, key, 200).await.unwrap();
+    server.cli(&["FLUSHALL"]).unwrap();
+    // An earlier write of the session, whose mark was on its way.
+    join(&store, key, 100).await.unwrap();
+    let loaded = load(&store, key).await;
+    assert!(loaded.marks.is_unknown(), "100 would hide 200: {loaded:?}");
+    settle(&store, key, 210).await;
+    assert!(required(&store, key).await.unwrap().covers(&Marks::at(at(210))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_persistent_server_keeps_is_kept() {
+    let mut server = launch(RedisServer::builder().persistent()).await;
+    let key = random_key();
+    let store = connect(&server).await;
+    settle(&store, key, 0).await;
+    join(&store, key, 100).await.unwrap();
+    block_in_place(|| {
+        server.kill().unwrap();
+        server.start().unwrap();
+    });
+    let store = connect(&server).await;
+    // Which it can't prove to be all.
+    let loaded = load(&store, key).await;
+    assert!(loaded.marks.is_unknown() && loaded.marks.covers(&Marks::at(at(100))), "{loaded:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_evicting_server_is_never_trusted_with_an_absence() {
+    let server = launch(RedisServer::builder().setting("maxmemory", "3mb").setting("maxmemory-policy", "allkeys-lru"));
+    let server = server.await;
+    let store = connect(&server).await;
+    let victim = random_key();
+    settle(&store, victim, 0).await;
+    join(&store, victim, 500).await.unwrap();
+    let mut evicted = false;
+    for _ in 0..200 {
+        let keys: Vec<_> = std::iter::repeat_with(random_key).take(200).collect();
+        store.join(&keys, &Update { marks: Marks::at(at(1)), hold: None }).await.unwrap();
+        let loaded = load(&store, random_key()).await;
+        assert!(loaded.marks.is_unknown(), "an absent mark may have been evicted: {loaded:?}");
+        evicted |= server.info("evicted_keys").unwrap() != "0";
+    }
+    assert!(evicted, "nothing was evicted: there was nothing to see");
+    let loaded = load(&store, victim).await;
+    assert!(loaded.marks.is_unknown() || loaded.marks.covers(&Marks::at(at(500))), "{loaded:?}");
+    // No answer lasts.
+    settle(&store, victim, 600).await;
+    let other = random_key();
+    settle(&store, other, 600).await;
+    assert_eq!(required(&store, other).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f43_a_replica_is_not_read() {
+    let master = launch(RedisServer::builder()).await;
+    let other = launch(RedisServer::builder()).await;
+    let store = connect(&other).await;
+    let key = random_key();
+    settle(&store, key, 0).await;
+    join(&store, key, 100).await.unwrap();
+    // Under the store's feet, without closing its connections.
+    block_in_place(|| other.replica_of(&master)).unwrap();
+    for _ in 0..20 {
+        let answer = store.load(&[key]).await;
+        assert!(answer.is_err(), "{answer:?}");
+    }
+    // And back again, with the other one's memory.
+    other.cli(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    let loaded = loop {
+        match timeout(Duration::from_secs(30), store.load(&[key])).await.unwrap() {
+            Ok(loaded) => break loaded,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    assert!(loaded.marks.is_unknown(), "its memory is another one's: {loaded:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_type_at_our_key_is_an_error() {
+    let server = launch(RedisServer::builder()).await;
+    let store = connect(&server).await;
+    let key = random_key();
+    join(&store, key, 1).await.unwrap();
+    let names = server.cli(&["KEYS", "ryw*"]).unwrap();
+    assert!(!names.is_empty());
+    server.cli(&["FLUSHALL"]).unwrap();
+    let bucket = format!("ryw{{{:02x}}}", key.as_bytes()[0]);
+    server.cli(&["LPUSH", &bucket, "something"]).unwrap();
+    assert_eq!(store.load(&[key]).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    assert!(join(&store, key, 1).await.is_err());
+    server.cli(&["DEL", &bucket]).unwrap();
+    server.cli(&["SET", &bucket, "no bucket of ours"]).unwrap();
+    assert_eq!(store.load(&[key]).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_costs_no_more_than_its_deadline() {
+    let server = launch(RedisServer::builder()).await;
+    let store =
+        ryw_redis::RedisStore::builder().deadline(Duration::from_millis(200)).connect(server.url()).await.unwrap();
+    let key = random_key();
+    join(&store, key, 1).await.unwrap();
+    block_in_place(|| server.freeze()).unwrap();
+    for _ in 0..3 {
+        let answer = timeout(Duration::from_secs(2), store.load(&[key])).await.expect("it has a deadline");
+        assert!(answer.is_err());
+    }
+    block_in_place(|| server.thaw()).unwrap();
+    let back = async {
+        while store.load(&[key]).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), back).await.expect("it is back");
+}

@@ -1,0 +1,63 @@
+//! Stopping all processes of a server where they are.
+
+use rustix::process::{Pid, Signal};
+
+use super::{RedisServer, ServerError, process, server::STEP, wait::Deadline};
+
+impl RedisServer {
+    /// Suspends the server with `SIGSTOP`, and its child that may be saving, as if its machine
+    /// paused, and returns when neither moves: connections stay open and are even taken by the
+    /// kernel, and nobody answers. Does nothing if the server is stopped. Linux only.
+    ///
+    /// [`kill`](Self::kill) ends a frozen server as it is; [`stop`](Self::stop) thaws it.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerErrorKind::Io`] if the processes cannot be found or signalled,
+    /// [`ServerErrorKind::Timeout`] if one moves on.
+    ///
+    /// [`ServerErrorKind::Io`]: super::ServerErrorKind::Io
+    /// [`ServerErrorKind::Timeout`]: super::ServerErrorKind::Timeout
+    pub fn freeze(&self) -> Result<(), ServerError> {
+        let Some(server) = self.main_process() else { return Ok(()) };
+        // First, and until it stands: then it makes no more children.
+        self.suspend(&[server])?;
+        self.suspend(&self.children()?)
+    }
+
+    /// Ends what [`freeze`](Self::freeze) did. Does nothing if the server is not frozen.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerErrorKind::Io`](super::ServerErrorKind::Io) if the processes cannot be found or
+    /// signalled.
+    pub fn thaw(&self) -> Result<(), ServerError> {
+        let Some(server) = self.main_process() else { return Ok(()) };
+        // Last: a child that ends while nobody waits for it keeps its id.
+        self.children()?.into_iter().chain([server]).try_for_each(|process| self.signal(process, Signal::CONT))
+    }
+
+    fn main_process(&self) -> Option<Pid> {
+        self.process.as_ref().map(Pid::from_child)
+    }
+
+    pub(super) fn children(&self) -> Result<Vec<Pid>, ServerError> {
+        let Some(server) = self.main_process() else { return Ok(Vec::new()) };
+        process::children(server).map_err(|error| self.io("cannot list the processes in /proc", error))
+    }
+
+    fn suspend(&self, processes: &[Pid]) -> Result<(), ServerError> {
+        processes.iter().try_for_each(|process| self.signal(*process, Signal::STOP))?;
+        let deadline = Deadline::after(self.home.timeout);
+        while !processes.iter().copied().all(process::stands) {
+            if !deadline.sleep(STEP) {
+                return Err(self.timed_out("was not frozen", deadline));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn signal(&self, to: Pid, signal: Signal) -> Result<(), ServerError> {
+        process::signal(to, signal).map_err(|error| self.io("cannot signal the server", error))
+    }
+}

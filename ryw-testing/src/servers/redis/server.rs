@@ -1,0 +1,213 @@
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal};
+
+use super::{
+    RedisServerBuilder, ServerError, ServerErrorKind,
+    config::{self, Setting},
+    home::Home,
+    log::Log,
+    port::ReservedPort,
+    wait::Deadline,
+};
+
+/// Between two looks at a server.
+pub(super) const STEP: Duration = Duration::from_millis(5);
+
+/// One Redis server, be it alone or of [`Sentinels`](super::Sentinels) or of a
+/// [`RedisCluster`](super::RedisCluster).
+///
+/// It keeps its port, folder and configuration while it is stopped and started again. All methods
+/// block; each wait ends at the latest after [`RedisServerBuilder::timeout`]. Dropping it kills the
+/// server, and with the last one of its folder that is removed: see the [module](super).
+#[derive(Debug)]
+pub struct RedisServer {
+    pub(super) name: String,
+    pub(super) folder: PathBuf,
+    pub(super) log: Log,
+    pub(super) process: Option<Child>,
+    pub(super) password: Option<String>,
+    pub(super) sentinel: bool,
+    announced: u16,
+    port: ReservedPort,
+    // After all that is in its folder.
+    pub(super) home: Arc<Home>,
+}
+
+impl RedisServer {
+    /// A builder for a single server, which persists nothing and has no password.
+    pub fn builder() -> RedisServerBuilder {
+        RedisServerBuilder::default()
+    }
+
+    pub(super) fn new(
+        name: &str,
+        port: ReservedPort,
+        announced: u16,
+        password: Option<String>,
+        home: &Arc<Home>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            folder: home.folder().join(name),
+            log: Log::new(home.folder().join(format!("{name}.log"))),
+            process: None,
+            password,
+            sentinel: false,
+            announced,
+            port,
+            home: Arc::clone(home),
+        }
+    }
+
+    /// Its name in the texts of errors; one that was started alone is called `server`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The TCP port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.get()
+    }
+
+    /// The port that others are told, which is [`port`](Self::port) unless the builder was given
+    /// another.
+    #[must_use]
+    pub fn announced_port(&self) -> u16 {
+        self.announced
+    }
+
+    pub(super) fn announce(&mut self, port: u16) {
+        self.announced = port;
+    }
+
+    /// The connection string `redis://127.0.0.1:PORT`, or `redis://:PASSWORD@127.0.0.1:PORT` with
+    /// the password in percent-encoding. The port is [`port`](Self::port).
+    #[must_use]
+    pub fn url(&self) -> String {
+        let password = self.password.as_ref().map(|password| format!(":{}@", config::percent_encode(password)));
+        format!("redis://{}127.0.0.1:{}", password.unwrap_or_default(), self.port())
+    }
+
+    /// The folder with the server's configuration, `redis.conf`, and its data.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The process id, or `None` after [`stop`](Self::stop) or [`kill`](Self::kill). A server that
+    /// ended by itself keeps its last id.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// Whether the server runs at this moment, even if it is frozen.
+    pub fn is_running(&mut self) -> bool {
+        self.exited().is_ok_and(|exited| exited.is_none()) && self.process.is_some()
+    }
+
+    /// The last lines of the server's log, at most about 4 KiB; empty if there are none.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        self.log.tail()
+    }
+
+    /// Stops the server in order, with `SIGTERM`: a master that has replicas which lag waits for
+    /// them up to 10 s (`shutdown-timeout`). Does nothing if it is stopped. Thaws a frozen one.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerErrorKind::Timeout`] if it still runs then; [`kill`](Self::kill) ends it.
+    pub fn stop(&mut self) -> Result<(), ServerError> {
+        let deadline = Deadline::after(self.home.timeout);
+        let runs = self.exited()?.is_none();
+        if let Some(process) = self.process.as_ref().filter(|_| runs) {
+            // Not waited for yet, so the id cannot have become another process's.
+            self.signal(Pid::from_child(process), Signal::TERM)?;
+            // In case it is frozen. After the signal, so that it takes no more commands.
+            self.thaw()?;
+        }
+        while self.process.is_some() && self.exited()?.is_none() {
+            if !deadline.sleep(STEP) {
+                return Err(self.timed_out("did not stop", deadline));
+            }
+        }
+        self.process = None;
+        Ok(())
+    }
+
+    /// Kills the server with `SIGKILL`, as a crash would, and its child that may be saving. Does
+    /// nothing if it is stopped.
+    ///
+    /// What was answered is there after [`start`](Self::start) if the server is
+    /// [persistent](RedisServerBuilder::persistent), else it is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerErrorKind::Io`] if the process can be neither signalled nor waited for.
+    pub fn kill(&mut self) -> Result<(), ServerError> {
+        // Found before, as they lose their parent; killed after, as it could make another.
+        let children = self.children()?;
+        if let Some(mut process) = self.process.take() {
+            process.kill().and_then(|()| process.wait()).map_err(|error| self.io("cannot kill the server", error))?;
+        }
+        children.into_iter().try_for_each(|child| self.signal(child, Signal::KILL))
+    }
+
+    pub(super) fn configure(&self, settings: &[Setting]) -> Result<(), ServerError> {
+        fs::write(self.config_file(), config::render(settings))
+            .map_err(|error| self.io("cannot write its configuration", error))
+    }
+
+    pub(super) fn config_file(&self) -> PathBuf {
+        self.folder.join("redis.conf")
+    }
+
+    pub(super) fn exited(&mut self) -> Result<Option<ExitStatus>, ServerError> {
+        match &mut self.process {
+            Some(process) => process.try_wait().map_err(|error| self.io("cannot wait for the server", error)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn timed_out(&self, what: &str, deadline: Deadline) -> ServerError {
+        let text = format!("{} {what} within {:?}", self.name, deadline.limit());
+        ServerError::new(ServerErrorKind::Timeout, text).with_log(self.log_tail())
+    }
+
+    pub(super) fn io(&self, what: &str, error: io::Error) -> ServerError {
+        ServerError::io(format!("{}: {what}", self.name), error).with_log(self.log_tail())
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // One that cannot be killed here is left to the supervisor.
+        let _ = self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{RedisCluster, Sentinels},
+        *,
+    };
+
+    #[test]
+    fn servers_can_be_shared_between_threads() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<RedisServer>();
+        check::<Sentinels>();
+        check::<RedisCluster>();
+    }
+}
