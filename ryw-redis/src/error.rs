@@ -48,7 +48,7 @@ impl From<RedisError> for ConnectError {
     fn from(error: RedisError) -> Self {
         let kind = match error.kind() {
             ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => ConnectErrorKind::Denied,
-            _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => ConnectErrorKind::Denied,
+            _ if matches!(code(&error).as_deref(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => ConnectErrorKind::Denied,
             _ => ConnectErrorKind::Unreachable,
         };
         Self::new(kind).with_source(error)
@@ -89,8 +89,14 @@ impl fmt::Debug for ConnectError {
     }
 }
 
+/// The first word of the server's answer, also where it answers one of several commands.
+pub(crate) fn code(error: &RedisError) -> Option<String> {
+    let answers = error.clone().into_server_errors()?;
+    answers.first().map(|(_, answer)| answer.code().to_owned())
+}
+
 pub(crate) fn store_error(error: RedisError) -> StoreError {
-    let kind = match error.code() {
+    let kind = match code(&error).as_deref() {
         _ if error.is_timeout() => StoreErrorKind::Timeout,
         Some("WRONGTYPE") => StoreErrorKind::Corrupt,
         _ => StoreErrorKind::Unavailable,

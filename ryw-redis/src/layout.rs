@@ -1,7 +1,7 @@
 //! What is kept in Redis, byte by byte, and what it means. `script/join.lua` reads and writes the same.
 //!
 //! An *entry* has the marks of one subject and expires. A *bucket* has what subjects without an entry are held to, for
-//! one of [`BUCKETS`](crate::keys::BUCKETS) parts of all subjects, and does not expire:
+//! one of 64 parts of all subjects, and does not expire:
 //!
 //! ```text
 //! entry   flags u8 · generation u32 · [held until u64] · [lost u32 u32] · position*

@@ -15,7 +15,7 @@ use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnectio
 use tokio::time::Instant;
 
 use crate::{
-    error::{ConnectError, ConnectErrorKind},
+    error::{ConnectError, ConnectErrorKind, code},
     layout::{Incarnation, Millis},
 };
 
@@ -125,7 +125,7 @@ impl Connection {
 
     /// Nobody uses it again when the error says that it is of no use any more.
     pub(crate) fn note(&self, error: &RedisError) {
-        let is_replica = matches!(error.code(), Some("READONLY" | "NOREPLICAS" | "MASTERDOWN" | "UNBLOCKED"));
+        let is_replica = matches!(code(error).as_deref(), Some("READONLY" | "NOREPLICAS" | "MASTERDOWN" | "UNBLOCKED"));
         if error.is_unrecoverable_error() || error.is_timeout() || is_replica {
             self.server.broken.store(true, Relaxed);
         }

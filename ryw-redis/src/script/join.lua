@@ -165,7 +165,8 @@ if of ~= generation then
     unknown = unknown or floor_unknown
 end
 if add_all(positions, update) or update_unknown then unknown = true end
-if hold > 0 then held = math.max(held, now + hold) end
+-- Rounded up, as the time was rounded down.
+if hold > 0 then held = math.max(held, now + hold + 1) end
 
 if add_all(this, update) then this_unknown = true end
 this_unknown = this_unknown or unknown

@@ -94,7 +94,7 @@ async fn what_only_responses_say_is_not_believed() {
 #[test]
 fn settings_that_can_not_be_used_are_named() {
     use std::time::Duration;
-    use tower_ryw::{Intent, Ladder, LocalStore, RouteRule};
+    use tower_ryw::{Intent, Ladder, RouteRule};
     let zero = Duration::ZERO;
     for (builder, part) in [
         (RywLayer::builder().window(zero), "window is zero"),
@@ -106,7 +106,6 @@ fn settings_that_can_not_be_used_are_named() {
         (RywLayer::builder().route(RouteRule::new("v1")), "\"v1\": a path starts with '/'"),
         (RywLayer::builder().route(RouteRule::new("/*/x").intent(Intent::Read)), "'*' is accepted at its end only"),
         (RywLayer::builder().level(Level::Strong).max_level(Level::ReadYourWrites), "maximum level RYW is below"),
-        (RywLayer::builder().store(LocalStore::new()).store_capacity(1), "store and store_capacity"),
     ] {
         let error = builder.build().unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
