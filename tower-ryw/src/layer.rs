@@ -210,7 +210,8 @@ impl RywLayerBuilder {
         self
     }
 
-    /// Where marks are kept. Default: a [`LocalStore`] of its own.
+    /// Where marks are kept. Default: a [`LocalStore`] of its own. Instances that share a store need the same
+    /// [`signing_key`](Self::signing_key), because subjects are filed under keyed hashes.
     ///
     /// A store that fails or is late does not fail requests. Marks are *unknown* while it is away; what it does not take is
     /// kept for up to 100 000 subjects, and delivered before it is believed again. The response to such a write says
@@ -221,13 +222,15 @@ impl RywLayerBuilder {
         self
     }
 
-    /// How many subjects the layer's own [`LocalStore`] keeps. Default: 1 000 000.
+    /// How many subjects the layer's own [`LocalStore`] keeps; where a store was given, of how many it remembers what this
+    /// process has written itself. Default: 1 000 000.
     pub const fn store_capacity(mut self, subjects: usize) -> Self {
         self.capacity = Some(subjects);
         self
     }
 
-    /// How long the layer's own [`LocalStore`] keeps a mark after its last write. Default: 5 minutes.
+    /// How long the layer's own [`LocalStore`] keeps a mark after its last write; a store that was given has a setting of its
+    /// own. Default: 5 minutes.
     pub const fn session_ttl(mut self, ttl: Duration) -> Self {
         self.session_ttl = Some(ttl);
         self
@@ -374,6 +377,12 @@ impl RywLayerBuilder {
         let mut local = LocalStore::builder();
         local = capacity.map_or(local, |capacity| local.capacity(capacity));
         local = session_ttl.map_or(local, |ttl| local.ttl(ttl));
+        if store.is_some() && keys.is_none() {
+            tracing::warn!(
+                "a mark store was given and no signing key: subjects are filed under keyed hashes, so other instances will \
+                 not find these marks"
+            );
+        }
         let given_store = store.map(|store| {
             // What this process does not know of its own writes, the store may.
             Guarded::new(store, local.held_at_start(Duration::ZERO).build(), store_deadline)

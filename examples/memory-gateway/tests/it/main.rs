@@ -11,4 +11,5 @@ mod leftovers;
 mod operators;
 mod program;
 mod sessions;
+mod shared;
 mod stale;
