@@ -16,7 +16,7 @@ use tower_ryw::{
 use crate::{
     error::{ConnectError, ConnectErrorKind},
     nodes::Nodes,
-    reading::{Capture, NodeReading, Reader},
+    reading::{Capture, NodeReading, Reader, Shown},
     watcher::Watchers,
 };
 
@@ -267,7 +267,9 @@ impl Builder {
             Ok(client) => client.map_err(|source| error(ConnectErrorKind::Unreachable).with_source(source))?,
             Err(source) => return Err(error(ConnectErrorKind::Unreachable).with_source(source)),
         };
-        let reading = timeout(self.connect_deadline, async { Reader::new(client, self.capture).await?.read().await });
+        let reading = timeout(self.connect_deadline, async {
+            Reader::new(client, self.capture).await?.read(&mut Shown::default()).await
+        });
         match reading.await {
             Ok(Ok(Some(reading))) => Ok(reading),
             Ok(Ok(None)) => Err(error(ConnectErrorKind::Unreadable)),

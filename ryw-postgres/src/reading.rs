@@ -21,8 +21,8 @@ pub enum Capture {
 
 /// One round trip, and no table. Functions that fail in recovery are guarded by CASE, which evaluates lazily.
 ///
-/// A standby's timeline is the one it receives; the control file, which lags behind a switch, only stands in while
-/// there is no WAL receiver.
+/// A standby's timeline is the one it receives; while there is no WAL receiver, the control file has a lower bound: the
+/// one of its last checkpoint.
 ///
 /// Whether a commit waits for a synchronous standby is looked at after the position: what nobody waits for then is visible.
 pub(crate) const READ: &str = "
@@ -31,8 +31,9 @@ select pg_is_in_recovery() as recovering,
        case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end as applied,
        case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn() end as inserted,
        case when pg_is_in_recovery()
-            then coalesce((select received_tli from pg_stat_wal_receiver), (select timeline_id from pg_control_checkpoint()))::text
+            then (select received_tli from pg_stat_wal_receiver)::text
             else left(pg_walfile_name(pg_current_wal_lsn()), 8) end as timeline,
+       case when pg_is_in_recovery() then (select timeline_id from pg_control_checkpoint()) end as checkpointed,
        current_setting('synchronous_commit') = 'off' as asynchronous,
        current_setting('wal_block_size')::bigint as page,
        pg_size_bytes(current_setting('wal_segment_size')) as segment,
@@ -75,8 +76,44 @@ pub(crate) struct NodeReading {
     pub(crate) role: Role,
     pub(crate) position: Position,
     pub(crate) incarnation: Incarnation,
+    /// Whether the position's epoch is the node's. Otherwise it may be in a newer one.
+    pub(crate) epoch_is_certain: bool,
     /// Whether a commit waits for a synchronous standby; `None` where commits wait for nobody.
-    waiting: Option<bool>,
+    pub(crate) waiting: Option<bool>,
+}
+
+/// What one run of a node's server has shown of its timeline, whichever connection it was read over: it never goes back.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    run: Incarnation,
+    epoch: Option<Epoch>,
+}
+
+impl Shown {
+    fn complete(&mut self, reading: NodeReading) -> NodeReading {
+        if self.run != reading.incarnation {
+            *self = Self { run: reading.incarnation, epoch: None };
+        }
+        let reading = reading.at_least(self.epoch);
+        self.epoch = Some(reading.position.epoch()).filter(|_| reading.epoch_is_certain);
+        reading
+    }
+}
+
+impl NodeReading {
+    /// The same node's reading, of which it is known that it is in this epoch, or in a newer one.
+    pub(crate) fn at_least(self, shown: Option<Epoch>) -> Self {
+        let Some(shown) = shown else { return self };
+        let (cluster, epoch) = (self.position.cluster(), self.position.epoch().max(shown));
+        let position = Position::new(cluster, epoch, self.position.offset());
+        Self { position, epoch_is_certain: true, ..self }
+    }
+
+    /// Whether the position can be believed. Where a newer epoch is known, a lower bound says nothing: the node may be
+    /// in the one or in the other.
+    pub(crate) fn is_known(&self, newest: Option<Epoch>) -> bool {
+        self.epoch_is_certain || newest.is_none_or(|newest| self.position.epoch() >= newest)
+    }
 }
 
 impl Reader {
@@ -86,9 +123,10 @@ impl Reader {
     }
 
     /// The node's position now. `None` when the answer makes no sense (a standby that has not replayed anything).
-    pub(crate) async fn read(&mut self) -> Result<Option<NodeReading>, Error> {
+    pub(crate) async fn read(&mut self, shown: &mut Shown) -> Result<Option<NodeReading>, Error> {
         let row = self.client.query_one(&self.read, &[]).await?;
         let Some(reading) = parse(&row, self.capture)? else { return Ok(None) };
+        let reading = shown.complete(reading);
         let timeline = reading.position.epoch();
         if self.history_of != Some(timeline) {
             match self.retry_in.checked_sub(1) {
@@ -146,6 +184,7 @@ pub(crate) fn parse(row: &Row, capture: Capture) -> Result<Option<NodeReading>, 
         applied: lsn("applied")?,
         inserted: lsn("inserted")?,
         timeline: row.try_get("timeline")?,
+        checkpointed: row.try_get("checkpointed")?,
         asynchronous: row.try_get("asynchronous")?,
         page: row.try_get("page")?,
         segment: row.try_get("segment")?,
@@ -163,6 +202,7 @@ pub(crate) struct Answer {
     pub(crate) applied: Option<u64>,
     pub(crate) inserted: Option<u64>,
     pub(crate) timeline: Option<String>,
+    pub(crate) checkpointed: Option<i32>,
     pub(crate) asynchronous: bool,
     pub(crate) page: i64,
     pub(crate) segment: i64,
@@ -172,10 +212,11 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn reading(self, capture: Capture) -> Option<NodeReading> {
-        let timeline = match self.recovering {
+        let timeline = match (&self.timeline, self.recovering) {
+            (Some(received), true) => received.parse().ok()?,
+            (None, true) => self.checkpointed?.cast_unsigned(),
             // A WAL file's name is hexadecimal, a timeline column is not.
-            true => self.timeline?.parse().ok()?,
-            false => u32::from_str_radix(&self.timeline?, 16).ok()?,
+            (file, false) => u32::from_str_radix(file.as_ref()?, 16).ok()?,
         };
         let offset = match self.inserted {
             Some(inserted) if self.asynchronous || capture == Capture::Insert => {
@@ -187,6 +228,7 @@ impl Answer {
             role: if self.recovering { Role::Replica } else { Role::Primary },
             position: Position::new(ClusterId::new(self.cluster.cast_unsigned()), Epoch::new(timeline), offset),
             incarnation: Incarnation(self.started.cast_unsigned()),
+            epoch_is_certain: self.timeline.is_some(),
             waiting: self.waiting,
         })
     }
@@ -209,6 +251,45 @@ fn before_page_header(lsn: u64, page: u64, segment: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn standby(run: u64, epoch: u32, epoch_is_certain: bool) -> NodeReading {
+        NodeReading {
+            role: Role::Replica,
+            position: Position::new(ClusterId::new(1), Epoch::new(epoch), 100),
+            incarnation: Incarnation(run),
+            epoch_is_certain,
+            waiting: None,
+        }
+    }
+
+    #[test]
+    fn a_run_stays_in_the_epoch_that_it_has_shown() {
+        let mut shown = Shown::default();
+        let mut read = |run, epoch, certain| {
+            let reading = shown.complete(standby(run, epoch, certain));
+            (reading.position.epoch().get(), reading.epoch_is_certain)
+        };
+        assert_eq!(read(1, 1, false), (1, false), "so far nothing but its last checkpoint");
+        assert_eq!(read(1, 2, true), (2, true));
+        assert_eq!(read(1, 1, false), (2, true), "its receiver is away");
+        assert_eq!(read(1, 3, false), (3, true), "a checkpoint in a newer one");
+        assert_eq!(read(1, 2, true), (3, true));
+        assert_eq!(read(2, 1, false), (1, false), "another run may have gone back");
+    }
+
+    #[test]
+    fn a_lower_bound_counts_while_nothing_newer_is_known() {
+        let newest = Some(Epoch::new(2));
+        for (reading, expected) in [
+            (standby(1, 1, true), true),
+            (standby(1, 1, false), false),
+            (standby(1, 2, false), true),
+            (standby(1, 3, false), true),
+        ] {
+            assert_eq!(reading.is_known(newest), expected, "{reading:?}");
+            assert!(reading.is_known(None));
+        }
+    }
 
     #[test]
     fn page_headers_are_not_part_of_a_position() {

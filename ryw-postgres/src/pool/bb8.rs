@@ -276,7 +276,8 @@ impl RywConnection {
             None => prepare(client).await?,
         };
         let reading = parse(&client.query_one(&read, &[]).await?, Capture::Auto)?;
-        *seen.lock() = Seen { position: reading.map(|reading| reading.position), read: Some(read) };
+        let position = reading.filter(|reading| reading.epoch_is_certain).map(|reading| reading.position);
+        *seen.lock() = Seen { position, read: Some(read) };
         Ok(reading)
     }
 }

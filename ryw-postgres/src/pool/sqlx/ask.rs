@@ -24,6 +24,7 @@ pub(super) async fn ask(connection: &mut PgConnection) -> Result<Option<NodeRead
         applied: lsn(&row, "applied")?,
         inserted: lsn(&row, "inserted")?,
         timeline: row.try_get("timeline")?,
+        checkpointed: row.try_get("checkpointed")?,
         asynchronous: row.try_get("asynchronous")?,
         page: row.try_get("page")?,
         segment: row.try_get("segment")?,
