@@ -25,6 +25,7 @@ pub enum Capture {
 /// one of its last checkpoint.
 ///
 /// Whether a commit waits for a synchronous standby is looked at after the position: what nobody waits for then is visible.
+/// Who may not see what others wait for has to expect that they do.
 pub(crate) const READ: &str = "
 select pg_is_in_recovery() as recovering,
        (select system_identifier from pg_control_system()) as cluster,
@@ -39,7 +40,8 @@ select pg_is_in_recovery() as recovering,
        pg_size_bytes(current_setting('wal_segment_size')) as segment,
        (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint as started,
        case when pg_is_in_recovery() or current_setting('synchronous_standby_names') = '' then null
-            else exists (select from pg_stat_activity where wait_event = 'SyncRep') end as waiting";
+            else not pg_has_role('pg_read_all_stats', 'usage')
+                 or exists (select from pg_stat_activity where wait_event = 'SyncRep') end as waiting";
 
 /// When the server was started, in µs by its own clock: tells its runs apart.
 #[cfg(any(feature = "bb8", feature = "sqlx"))]

@@ -201,38 +201,6 @@ mod second {
         assert_ne!(read.served().1, "pending-write", "15 s after the failover, window is 2 s: {read:?}");
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn rev_sync_waits_of_others_without_the_right_to_see_them() {
-        let cluster = launch(Cluster::builder().standby(Standby::named("r1"))).await;
-        cluster.primary().psql("create role app login; grant select, insert, update on notes to app").unwrap();
-        let standby = &cluster.standbys()[0];
-        until("role", async || standby.psql("select count(*) from pg_roles where rolname = 'app'").unwrap() == "1").await;
-        let app = |url: String| url.replace("//ryw@", "//app@");
-        let pool = RywPool::builder().primary(app(cluster.primary().url())).replica_named("r1", app(standby.url()));
-        let mut world = World::over(cluster, pool, Router::new(), |layer| layer).await;
-        for s in ["me", "writer"] { world.service.read(s, "none").await; }
-        world.service.put("writer", "note", 1).await;
-        until_shown(world.standby(), "note", 1).await;
-        world.cluster.synchronous("zzz").unwrap();
-        // Another service, under another role.
-        let url = world.cluster.primary().url();
-        let writing = tokio::spawn(async move {
-            let (client, connection) = ryw_postgres::tokio_postgres::connect(&url, ryw_postgres::tokio_postgres::NoTls).await.unwrap();
-            tokio::spawn(connection);
-            client.execute("update notes set value = 2 where key = 'note'", &[]).await
-        });
-        until_shown(world.standby(), "note", 2).await;
-        assert_eq!(shown(world.cluster.primary(), "note"), Some(1));
-        until("seen", async || world.service.get("me", "/notes/note", "MONOTONIC").await.value() == Some(2)).await;
-        world.kill("r1");
-        world.until_state("r1", NodeState::Down).await;
-        sleep(Duration::from_millis(200)).await;
-        let read = world.service.get("me", "/notes/note", "MONOTONIC").await;
-        world.cluster.synchronous("").unwrap();
-        let _ = writing.await;
-        assert!(read.status.is_server_error() || read.value() == Some(2), "{read:?}");
-    }
-
     /// A backend of the standby crashes: all its processes start again, and the postmaster's start time stays.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn rev_crash_restart_is_another_run() {
