@@ -6,7 +6,7 @@
 
 use std::{error::Error, future::Future};
 
-use ryw_core::Position;
+use ryw_core::{Epoch, Position};
 use tokio::time::timeout;
 use tower_ryw::{
     NodeName, Run, RywContext, Topology,
@@ -36,6 +36,10 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.position.epoch()
+    }
+
     pub(crate) fn run(&self, node: &NodeName) -> Run {
         Run::new(node.clone(), self.server.incarnation, self.position)
     }
@@ -131,7 +135,7 @@ impl Link<'_> {
 
 #[cfg(test)]
 mod tests {
-    use ryw_core::{ClusterId, Epoch};
+    use ryw_core::ClusterId;
     use tower_ryw::topology::{Incarnation, Reading};
 
     use super::*;

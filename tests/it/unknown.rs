@@ -18,7 +18,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout},
 };
-use tower_ryw::RywContext;
+use tower_ryw::{RywContext, topology::NodeState};
 
 use crate::world::{World, select, until, upsert};
 
@@ -142,6 +142,31 @@ async fn f14_the_loser_of_two_equal_writes_is_waited_for() {
         } => {}
     }
     is_held_until_it_commits(&world).await;
+}
+
+/// It never commits where anybody could see it, and nobody is left who could be asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f10_what_a_dead_primary_was_doing_is_over_when_there_is_another() {
+    let routes = Router::new().route("/slow", put(write_slowly));
+    let cluster = Cluster::builder().standby(Standby::named("r1")).standby(Standby::named("r2"));
+    let mut world = World::start(cluster, routes, 10).await;
+    world.service.put("me", "me", 1).await;
+    world.caught_up().await;
+    send_and_leave(&world).await;
+    world.kill("primary");
+    world.promote("r1");
+    world.follow("r2", "r1");
+    for (node, state) in [("r1", NodeState::Primary), ("r2", NodeState::Replica)] {
+        world.until_state(node, state).await;
+    }
+    let since = Instant::now();
+    until("a replica serves the session again", async || {
+        let read = world.service.read("me", "me").await;
+        assert_eq!((read.value(), read.lost()), (Some(1), None), "{read:?}");
+        read.served().0 == "replica"
+    })
+    .await;
+    assert!(since.elapsed() < Duration::from_secs(10), "the window is 2 s: {:?}", since.elapsed());
 }
 
 /// How a request ends after its commit.

@@ -207,7 +207,7 @@ impl Pools for Inner {
     async fn write(&self, node: usize) -> Result<(RywConnection, Admitted, Arc<Trace>), PoolError> {
         let mut connection = self.take(node).await?;
         let admitted = connection.link().admit_write(self.nodes.topology(), connection.ask()).await?;
-        let trace = Trace::of_backend(self.nodes.target(node), &connection.connection.backend);
+        let trace = Trace::of_backend(&self.nodes, node, admitted, &connection.connection.backend);
         connection.trace = Some(Arc::clone(&trace));
         Ok((connection, admitted, trace))
     }
