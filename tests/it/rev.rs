@@ -149,37 +149,6 @@ mod second {
 
     use crate::world::{World, launch, shown, until, until_shown};
 
-    async fn sleepy(State(pool): State<RywPool>) -> StatusCode {
-        let client = pool.get().await.unwrap();
-        client.batch_execute("select pg_sleep(100)").await.unwrap();
-        StatusCode::NO_CONTENT
-    }
-
-    fn running(world: &World) -> bool {
-        let slow = "select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep%'";
-        world.server("primary").psql(slow).unwrap() == "1"
-    }
-
-    async fn leave(world: &World) {
-        let request = Request::put("/slow").header("x-session-id", "me").body(Body::empty()).unwrap();
-        tokio::select! {
-            reply = world.service.send(request) => panic!("{reply:?}"),
-            () = until("the statement runs", async || running(world)) => {}
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn rev_a_connection_that_does_not_finish_is_closed() {
-        let routes = Router::new().route("/slow", put(sleepy));
-        let world = World::start(Cluster::builder().standby(Standby::named("r1")), routes, 1).await;
-        leave(&world).await;
-        sleep(Duration::from_secs(32)).await;
-        let started = Instant::now();
-        let client = timeout(Duration::from_secs(6), world.pool.primary()).await.expect("in time").expect("a connection");
-        let asked = timeout(Duration::from_secs(5), client.simple_query("select 1")).await;
-        assert!(asked.is_ok(), "the pool gave out a connection that is busy; it took {:?}", started.elapsed());
-    }
-
     /// A backend of the standby crashes: all its processes start again, and the postmaster's start time stays.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn rev_crash_restart_is_another_run() {

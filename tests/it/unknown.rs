@@ -16,7 +16,7 @@ use ryw_postgres::{RywConnection, RywPool};
 use ryw_testing::servers::postgres::{Cluster, Standby};
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tower_ryw::{RywContext, topology::NodeState};
 
@@ -98,6 +98,23 @@ async fn f10_a_statement_that_outlives_its_dropped_request_is_waited_for() {
     let world = start(Router::new().route("/slow", put(write_slowly))).await;
     send_and_leave(&world).await;
     is_held_until_it_commits(&world).await;
+}
+
+async fn write_for_ever(State(pool): State<RywPool>) -> StatusCode {
+    pool.get().await.unwrap().batch_execute("select pg_sleep(1000)").await.unwrap();
+    StatusCode::NO_CONTENT
+}
+
+/// It takes as long as a connection may go on with what it was doing: half a minute.
+#[tokio::test]
+async fn f10_a_connection_that_does_not_finish_is_closed() {
+    let routes = Router::new().route("/slow", put(write_for_ever));
+    let world = World::start(Cluster::builder().standby(Standby::named("r1")), routes, 1).await;
+    send_and_leave(&world).await;
+    sleep(Duration::from_secs(31)).await;
+    assert!(is_running(&world), "a chance to wait behind it");
+    let client = timeout(Duration::from_secs(5), world.pool.primary()).await.expect("in time").unwrap();
+    timeout(Duration::from_secs(5), client.simple_query("select 1")).await.expect("it has nothing else to do").unwrap();
 }
 
 /// Gives up on the statement, which goes on over a connection that goes back to the pool.

@@ -292,8 +292,9 @@ impl Drop for RywConnection {
         // with what it was doing.
         match (Handle::try_current(), self.connection.0.take()) {
             (Ok(runtime), Some(connection)) => drop(runtime.spawn(async move {
-                let answered = timeout(FINISH, connection.client.simple_query("")).await;
-                trace.asked(matches!(answered, Ok(Ok(_))));
+                let answered = matches!(timeout(FINISH, connection.client.simple_query("")).await, Ok(Ok(_)));
+                connection.abandoned.store(!answered, Relaxed);
+                trace.asked(answered);
             })),
             _ => trace.asked(false),
         }
