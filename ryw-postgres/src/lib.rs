@@ -46,7 +46,8 @@
 //!
 //! * Without the first, a standby's timeline is known from its checkpoints only, so that after a failover replicas are
 //!   out of service until their next one. With `synchronous_standby_names`, every commit is taken to be waiting: MONOTONIC,
-//!   SESSION and CAUSAL reads go to replicas, wait, or are refused.
+//!   SESSION and CAUSAL reads go to replicas, wait, or are refused. And that a standby has started again after a crash of
+//!   one of its processes is not noticed at once.
 //! * Without the others, losses are not told: after a failover, marks from before it are served by the primary, and
 //!   replicas that have not got past it serve nobody.
 

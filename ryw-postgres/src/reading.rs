@@ -38,14 +38,15 @@ select pg_is_in_recovery() as recovering,
        current_setting('synchronous_commit') = 'off' as asynchronous,
        current_setting('wal_block_size')::bigint as page,
        pg_size_bytes(current_setting('wal_segment_size')) as segment,
-       (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint as started,
        case when pg_is_in_recovery() or current_setting('synchronous_standby_names') = '' then null
             else not pg_has_role('pg_read_all_stats', 'usage')
                  or exists (select from pg_stat_activity where wait_event = 'SyncRep') end as waiting";
 
-/// When the server was started, in µs by its own clock: tells its runs apart.
-#[cfg(any(feature = "bb8", feature = "sqlx"))]
-pub(crate) const STARTED: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint";
+/// When the server was started, in µs by its own clock: tells its runs apart. After a crash of one of its processes the
+/// others are started again, and so is recovery, without the postmaster: but not without the checkpointer, which those see
+/// who may. A connection does not survive either, so it is asked for once.
+pub(crate) const STARTED: &str = "(extract(epoch from greatest(pg_postmaster_start_time(), \
+    (select backend_start from pg_stat_activity where backend_type = 'checkpointer'))) * 1000000)::bigint";
 
 /// The system identifier.
 #[cfg(any(feature = "bb8", feature = "sqlx"))]
@@ -64,6 +65,7 @@ const RETRY_AFTER: u32 = 500;
 pub(crate) struct Reader {
     client: Client,
     read: Statement,
+    run: Incarnation,
     capture: Capture,
     /// The timeline whose history has been read.
     history_of: Option<Epoch>,
@@ -120,14 +122,15 @@ impl NodeReading {
 
 impl Reader {
     pub(crate) async fn new(client: Client, capture: Capture) -> Result<Self, Error> {
-        let read = prepare(&client).await?;
-        Ok(Self { client, read, capture, history_of: None, retry_in: 0, forks: Vec::new() })
+        let started: i64 = client.query_one(&format!("select {STARTED}"), &[]).await?.try_get(0)?;
+        let (run, read) = (Incarnation(started.cast_unsigned()), prepare(&client).await?);
+        Ok(Self { client, read, run, capture, history_of: None, retry_in: 0, forks: Vec::new() })
     }
 
     /// The node's position now. `None` when the answer makes no sense (a standby that has not replayed anything).
     pub(crate) async fn read(&mut self, shown: &mut Shown) -> Result<Option<NodeReading>, Error> {
         let row = self.client.query_one(&self.read, &[]).await?;
-        let Some(reading) = parse(&row, self.capture)? else { return Ok(None) };
+        let Some(reading) = parse(&row, self.run, self.capture)? else { return Ok(None) };
         let reading = shown.complete(reading);
         let timeline = reading.position.epoch();
         if self.history_of != Some(timeline) {
@@ -178,7 +181,7 @@ pub(crate) async fn prepare(client: &Client) -> Result<Statement, Error> {
     client.prepare(READ).await
 }
 
-pub(crate) fn parse(row: &Row, capture: Capture) -> Result<Option<NodeReading>, Error> {
+pub(crate) fn parse(row: &Row, run: Incarnation, capture: Capture) -> Result<Option<NodeReading>, Error> {
     let lsn = |column| row.try_get::<_, Option<PgLsn>>(column).map(|lsn| lsn.map(u64::from));
     let answer = Answer {
         recovering: row.try_get("recovering")?,
@@ -190,10 +193,9 @@ pub(crate) fn parse(row: &Row, capture: Capture) -> Result<Option<NodeReading>, 
         asynchronous: row.try_get("asynchronous")?,
         page: row.try_get("page")?,
         segment: row.try_get("segment")?,
-        started: row.try_get("started")?,
         waiting: row.try_get("waiting")?,
     };
-    Ok(answer.reading(capture))
+    Ok(answer.reading(run, capture))
 }
 
 /// What [`READ`] returns, whichever driver has asked.
@@ -208,12 +210,11 @@ pub(crate) struct Answer {
     pub(crate) asynchronous: bool,
     pub(crate) page: i64,
     pub(crate) segment: i64,
-    pub(crate) started: i64,
     pub(crate) waiting: Option<bool>,
 }
 
 impl Answer {
-    pub(crate) fn reading(self, capture: Capture) -> Option<NodeReading> {
+    pub(crate) fn reading(self, run: Incarnation, capture: Capture) -> Option<NodeReading> {
         let timeline = match (&self.timeline, self.recovering) {
             (Some(received), true) => received.parse().ok()?,
             (None, true) => self.checkpointed?.cast_unsigned(),
@@ -229,7 +230,7 @@ impl Answer {
         Some(NodeReading {
             role: if self.recovering { Role::Replica } else { Role::Primary },
             position: Position::new(ClusterId::new(self.cluster.cast_unsigned()), Epoch::new(timeline), offset),
-            incarnation: Incarnation(self.started.cast_unsigned()),
+            incarnation: run,
             epoch_is_certain: self.timeline.is_some(),
             waiting: self.waiting,
         })

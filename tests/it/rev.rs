@@ -138,61 +138,6 @@ async fn rev_anonymous_reads_pass_by_the_ladder_and_the_budget() {
 #[allow(dead_code)]
 fn unused() { let _ = (pause,); }
 
-mod second {
-    use std::time::{Duration, Instant};
-
-    use axum::{Router, body::Body, extract::State, http::{Request, StatusCode}, routing::put};
-    use ryw_postgres::RywPool;
-    use ryw_testing::servers::postgres::{Cluster, Standby};
-    use tokio::time::{sleep, timeout};
-    use tower_ryw::topology::NodeState;
-
-    use crate::world::{World, launch, shown, until, until_shown};
-
-    /// A backend of the standby crashes: all its processes start again, and the postmaster's start time stays.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn rev_crash_restart_is_another_run() {
-        let cluster = Cluster::builder().primary_setting("max_wal_size", "20GB").primary_setting("checkpoint_timeout", "1h").standby(Standby::named("r1"));
-        let world = World::start_with(cluster, Router::new(), |_, pool| pool.poll_interval(Duration::from_secs(4)), |layer| layer).await;
-        world.service.put("me", "note", 1).await;
-        until_shown(world.standby(), "note", 1).await;
-        world.psql("primary", "checkpoint");
-        sleep(Duration::from_millis(500)).await;
-        world.psql("r1", "checkpoint");
-        world.psql("primary", "select count(pg_logical_emit_message(false, 'x', repeat('x', 10000000))) from generate_series(1, 100)");
-        world.service.put("me", "note", 2).await;
-        until_shown(world.standby(), "note", 2).await;
-        let topology = world.pool.topology().clone();
-        topology.sample_node(&"r1".into()).await.unwrap();
-        topology.sample_primary().await.unwrap();
-        until("serves", async || world.service.read("me", "note").await.node() == Some("r1")).await;
-        let started = || world.psql("r1", "select pg_postmaster_start_time()");
-        let before = started();
-        // One of its backends dies.
-        let victim = world.psql("r1", "select pg_backend_pid()");
-        eprintln!("{victim}");
-        let pid = std::fs::read_to_string(world.server("r1").data_dir().join("postmaster.pid")).unwrap();
-        let postmaster: u32 = pid.lines().next().unwrap().parse().unwrap();
-        let children = std::process::Command::new("pgrep").args(["-P", &postmaster.to_string(), "-f", "background writer"]).output().unwrap();
-        let child = String::from_utf8(children.stdout).unwrap().trim().to_owned();
-        assert!(!child.is_empty());
-        std::process::Command::new("kill").args(["-9", &child]).status().unwrap();
-        let at = Instant::now();
-        sleep(Duration::from_millis(20)).await;
-        until("it is there again", async || world.server("r1").psql("select 1").is_ok()).await;
-        eprintln!("back after {:?}, at {:?}, shows {:?}", at.elapsed(), world.server("r1").psql("select pg_last_wal_replay_lsn()"), world.server("r1").psql("select value from notes"));
-        let (mut stale, mut fresh, mut failed) = (Vec::new(), 0, 0);
-        while at.elapsed() < Duration::from_secs(6) {
-            let read = world.service.read("me", "note").await;
-            if read.status.is_server_error() { failed += 1; sleep(Duration::from_millis(10)).await; continue; }
-            if read.value() == Some(2) { fresh += 1; } else { stale.push((at.elapsed(), read)); }
-        }
-        assert_eq!(before, started(), "the start time");
-        eprintln!("fresh {fresh} failed {failed} stale {}", stale.len());
-        assert!(stale.is_empty(), "{} stale, first {:?}", stale.len(), stale[0]);
-    }
-}
-
 mod third {
     use axum::Router;
     use ryw_testing::servers::postgres::{Cluster, Standby};

@@ -289,13 +289,13 @@ impl RywConnection {
 
     /// Asks this very server, over this very connection. No transaction may be open on it.
     async fn ask(&self) -> Result<Option<NodeReading>, Error> {
-        let Connection { client, seen, .. } = &*self.connection;
+        let Connection { client, backend, seen, .. } = &*self.connection;
         let prepared = seen.lock().read.clone();
         let read = match prepared {
             Some(read) => read,
             None => prepare(client).await?,
         };
-        let reading = parse(&client.query_one(&read, &[]).await?, Capture::Auto)?;
+        let reading = parse(&client.query_one(&read, &[]).await?, backend.server.incarnation, Capture::Auto)?;
         let position = reading.filter(|reading| reading.epoch_is_certain).map(|reading| reading.position);
         *seen.lock() = Seen { position, read: Some(read) };
         Ok(reading)
