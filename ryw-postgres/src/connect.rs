@@ -4,6 +4,8 @@ use std::{collections::HashSet, fmt, future::Future, pin::Pin, sync::Arc, time::
 
 use ryw_core::Epoch;
 use tokio::time::timeout;
+#[cfg(feature = "bb8")]
+use tokio_postgres::CancelToken;
 use tokio_postgres::{
     Client, Config, Error, NoTls, Socket,
     tls::{MakeTlsConnect, TlsConnect},
@@ -17,15 +19,51 @@ use crate::{
     access::{Access, UrlParameter},
     error::{ConnectError, ConnectErrorKind},
     nodes::Nodes,
-    reading::{Capture, NodeReading, Reader},
+    reading::{Capture, NodeReading, Reader, Shown},
     watcher::Watchers,
 };
 
 /// Makes connections, over whatever TLS was chosen.
 #[derive(Clone)]
-pub struct MakeClient(Arc<Dial>);
+pub struct MakeClient(Arc<dyn Dial>);
 
-type Dial = dyn Fn(Config) -> Pin<Box<dyn Future<Output = Result<Client, Error>> + Send>> + Send + Sync;
+type Dialing<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+trait Dial: Send + Sync {
+    fn connect(&self, config: Config) -> Dialing<Client>;
+    #[cfg(feature = "bb8")]
+    fn cancel(&self, statement: CancelToken) -> Dialing<()>;
+}
+
+struct Tls<T>(T);
+
+impl<T> Dial for Tls<T>
+where
+    T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+    T::Stream: Send + 'static,
+    T::TlsConnect: Send,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    fn connect(&self, config: Config) -> Dialing<Client> {
+        let tls = self.0.clone();
+        Box::pin(async move {
+            let (client, connection) = config.connect(tls).await?;
+            // Ends with the connection, which ends when the client is dropped.
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "connection ended");
+                }
+            });
+            Ok(client)
+        })
+    }
+
+    #[cfg(feature = "bb8")]
+    fn cancel(&self, statement: CancelToken) -> Dialing<()> {
+        let tls = self.0.clone();
+        Box::pin(async move { statement.cancel_query(tls).await })
+    }
+}
 
 impl MakeClient {
     fn new<T>(tls: T) -> Self
@@ -35,23 +73,17 @@ impl MakeClient {
         T::TlsConnect: Send,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        Self(Arc::new(move |config| {
-            let tls = tls.clone();
-            Box::pin(async move {
-                let (client, connection) = config.connect(tls).await?;
-                // Ends with the connection, which ends when the client is dropped.
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "connection ended");
-                    }
-                });
-                Ok(client)
-            })
-        }))
+        Self(Arc::new(Tls(tls)))
     }
 
     pub(crate) async fn connect(&self, config: Config) -> Result<Client, Error> {
-        (self.0)(config).await
+        self.0.connect(config).await
+    }
+
+    /// Asks the server to break off what a connection is doing.
+    #[cfg(feature = "bb8")]
+    pub(crate) async fn cancel(&self, statement: CancelToken) -> Result<(), Error> {
+        self.0.cancel(statement).await
     }
 }
 
@@ -285,7 +317,7 @@ impl Builder {
         };
         let asking = timeout(self.connect_deadline, async {
             let access = Access::of(&client).await?;
-            Ok::<_, Error>((Reader::new(client, self.capture).await?.read().await?, access))
+            Ok::<_, Error>((Reader::new(client, self.capture).await?.read(&mut Shown::default()).await?, access))
         });
         match asking.await {
             Ok(Ok((Some(reading), access))) => Ok((reading, access)),

@@ -6,7 +6,7 @@
 
 use std::{error::Error, future::Future};
 
-use ryw_core::Position;
+use ryw_core::{Epoch, Position};
 use tokio::time::timeout;
 use tower_ryw::{
     NodeName, Run, RywContext, Topology,
@@ -36,6 +36,10 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.position.epoch()
+    }
+
     pub(crate) fn run(&self, node: &NodeName) -> Run {
         Run::new(node.clone(), self.server.incarnation, self.position)
     }
@@ -59,7 +63,7 @@ impl Link<'_> {
         if let Some(known) = known.filter(|known| context.admits(known.position)) {
             return Ok(known);
         }
-        match self.asked(ask).await? {
+        match self.asked(topology, ask).await? {
             (Role::Replica, answer) if context.admits(answer.position) => Ok(answer),
             _ => Err(self.error(PoolErrorKind::Behind)),
         }
@@ -77,7 +81,7 @@ impl Link<'_> {
         if let Some(known) = self.read_by_watcher(topology, |state| state == NodeState::Primary) {
             return Ok(known);
         }
-        let (role, answer) = self.asked(ask).await?;
+        let (role, answer) = self.asked(topology, ask).await?;
         let position = answer.position;
         let view = topology.view();
         let place = view.primary().and_then(NodeView::applied).map(|at| (at.cluster(), at.epoch()));
@@ -88,10 +92,14 @@ impl Link<'_> {
     /// What the watcher has last read, when it has read it from this very server.
     fn read_by_watcher(self, topology: &Topology, is_able: impl Fn(NodeState) -> bool) -> Option<Admitted> {
         let server = self.server?;
+        Some(Admitted { server, position: self.watched(topology, server, is_able)? })
+    }
+
+    fn watched(self, topology: &Topology, server: Server, is_able: impl Fn(NodeState) -> bool) -> Option<Position> {
         let view = topology.view();
         let node = view.nodes().iter().find(|node| node.name() == self.node)?;
         let position = node.applied().filter(|position| position.cluster() == server.cluster)?;
-        (is_able(node.state()) && node.incarnation() == server.incarnation).then_some(Admitted { server, position })
+        (is_able(node.state()) && node.incarnation() == server.incarnation).then_some(position)
     }
 
     fn answered(self) -> Option<Admitted> {
@@ -100,6 +108,7 @@ impl Link<'_> {
 
     async fn asked<E>(
         self,
+        topology: &Topology,
         ask: impl Future<Output = Result<Option<NodeReading>, E>>,
     ) -> Result<(Role, Admitted), PoolError>
     where
@@ -107,7 +116,14 @@ impl Link<'_> {
     {
         match timeout(ASK_DEADLINE, ask).await {
             Ok(Ok(Some(reading))) => {
-                Ok((reading.role, Admitted { server: reading.into(), position: reading.position }))
+                let server = reading.into();
+                let serves = |state| matches!(state, NodeState::Primary | NodeState::Replica | NodeState::Ejected);
+                let watched = self.watched(topology, server, serves);
+                let reading = reading.at_least(watched.map(|watched| watched.epoch()));
+                // It is as little known to be fresh as one that has applied nothing.
+                let is_known = reading.is_known(topology.view().epoch());
+                let known = is_known.then_some((reading.role, Admitted { server, position: reading.position }));
+                known.ok_or_else(|| self.error(PoolErrorKind::Behind))
             }
             Ok(Ok(None)) => Err(self.error(PoolErrorKind::Behind)),
             Ok(Err(error)) => Err(self.error(PoolErrorKind::Connect).with_source(error)),
@@ -122,10 +138,34 @@ impl Link<'_> {
 
 #[cfg(test)]
 mod tests {
-    use ryw_core::{ClusterId, Epoch};
+    use ryw_core::ClusterId;
     use tower_ryw::topology::{Incarnation, Reading};
 
     use super::*;
+
+    /// A server that the watcher has not read answers, and has no more than a lower bound of its timeline.
+    #[tokio::test]
+    async fn a_lower_bound_of_the_timeline_admits_nobody_where_a_newer_one_is_known() {
+        let at = |epoch, offset| Position::new(ClusterId::new(1), Epoch::new(epoch), offset);
+        let (name, run) = (NodeName::from("r1"), Incarnation(7));
+        let topology = Topology::new();
+        let (mut primary, mut watched) = (topology.add("p"), topology.add("r1"));
+        let asked = async |run, epoch_is_certain| {
+            let (role, incarnation) = (Role::Replica, run);
+            let answer = NodeReading { role, position: at(1, 50), incarnation, epoch_is_certain, waiting: None };
+            let link = Link { node: &name, server: None, applied: None };
+            let asked = link.asked(&topology, async { Ok::<_, std::io::Error>(Some(answer)) }).await;
+            asked.ok().map(|(_, admitted)| admitted.position)
+        };
+        primary.begin().report(Reading::new(Role::Primary, at(1, 60)));
+        assert_eq!(asked(run, false).await, Some(at(1, 50)));
+        primary.begin().report(Reading::new(Role::Primary, at(2, 60)).fork(Epoch::new(2), Epoch::new(1), 10));
+        assert_eq!(asked(run, false).await, None);
+        assert_eq!(asked(run, true).await, Some(at(1, 50)), "it has not followed");
+        watched.begin().report(Reading::new(Role::Replica, at(2, 40)).incarnation(run));
+        assert_eq!(asked(run, false).await, Some(at(2, 50)), "the same run has shown more");
+        assert_eq!(asked(Incarnation(8), false).await, None);
+    }
 
     #[tokio::test]
     async fn a_standby_is_not_admitted_as_primary() {

@@ -36,14 +36,20 @@
 //! GRANT EXECUTE ON FUNCTION ryw.timeline_history(text) TO app;
 //! ```
 //!
-//! The first (a part of `pg_monitor`) shows on which timeline a standby receives, which commits wait for synchronous
-//! standbys, and whether a write whose request was cut short is still under way. The others are to read where timelines
-//! have forked; a superuser installs the function once, from [`HELPERS`], in each database that is connected to. Without
-//! it `GRANT EXECUTE ON FUNCTION pg_read_file(text, bigint, bigint, boolean)` does as well, but with that the role can
-//! read every file of the server.
+//! The first (a part of `pg_monitor`) shows on which timeline a standby receives, and which commits wait for
+//! synchronous standbys. The others are to read where timelines have forked; a superuser installs the function once, from
+//! [`HELPERS`], in each database that is connected to. Without it
+//! `GRANT EXECUTE ON FUNCTION pg_read_file(text, bigint, bigint, boolean)` does as well, but with that the role can read
+//! every file of the server.
 //!
-//! Without either nothing is served that would be wrong, but losses are not told: after a failover, marks from before it
-//! are served by the primary, and replicas that have not got past it serve nobody.
+//! Nothing is served that would be wrong without them, but more is served by the primary, or by nobody:
+//!
+//! * Without the first, a standby's timeline is known from its checkpoints only, so that after a failover replicas are
+//!   out of service until their next one. With `synchronous_standby_names`, every commit is taken to be waiting: MONOTONIC,
+//!   SESSION and CAUSAL reads go to replicas, wait, or are refused. And that a standby has started again after a crash of
+//!   one of its processes is not noticed at once.
+//! * Without the others, losses are not told: after a failover, marks from before it are served by the primary, and
+//!   replicas that have not got past it serve nobody.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -21,28 +21,32 @@ pub enum Capture {
 
 /// One round trip, and no table. Functions that fail in recovery are guarded by CASE, which evaluates lazily.
 ///
-/// A standby's timeline is the one it receives; the control file, which lags behind a switch, only stands in while
-/// there is no WAL receiver.
+/// A standby's timeline is the one it receives; while there is no WAL receiver, the control file has a lower bound: the
+/// one of its last checkpoint.
 ///
 /// Whether a commit waits for a synchronous standby is looked at after the position: what nobody waits for then is visible.
+/// Who may not see what others wait for has to expect that they do.
 pub(crate) const READ: &str = "
 select pg_is_in_recovery() as recovering,
        (select system_identifier from pg_control_system()) as cluster,
        case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end as applied,
        case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn() end as inserted,
        case when pg_is_in_recovery()
-            then coalesce((select received_tli from pg_stat_wal_receiver), (select timeline_id from pg_control_checkpoint()))::text
+            then (select received_tli from pg_stat_wal_receiver)::text
             else left(pg_walfile_name(pg_current_wal_lsn()), 8) end as timeline,
+       case when pg_is_in_recovery() then (select timeline_id from pg_control_checkpoint()) end as checkpointed,
        current_setting('synchronous_commit') = 'off' as asynchronous,
        current_setting('wal_block_size')::bigint as page,
        pg_size_bytes(current_setting('wal_segment_size')) as segment,
-       (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint as started,
        case when pg_is_in_recovery() or current_setting('synchronous_standby_names') = '' then null
-            else exists (select from pg_stat_activity where wait_event = 'SyncRep') end as waiting";
+            else not pg_has_role('pg_read_all_stats', 'usage')
+                 or exists (select from pg_stat_activity where wait_event = 'SyncRep') end as waiting";
 
-/// When the server was started, in µs by its own clock: tells its runs apart.
-#[cfg(any(feature = "bb8", feature = "sqlx"))]
-pub(crate) const STARTED: &str = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint";
+/// When the server was started, in µs by its own clock: tells its runs apart. After a crash of one of its processes the
+/// others are started again, and so is recovery, without the postmaster: but not without the checkpointer, which those see
+/// who may. A connection does not survive either, so it is asked for once.
+pub(crate) const STARTED: &str = "(extract(epoch from greatest(pg_postmaster_start_time(), \
+    (select backend_start from pg_stat_activity where backend_type = 'checkpointer'))) * 1000000)::bigint";
 
 /// The system identifier.
 #[cfg(any(feature = "bb8", feature = "sqlx"))]
@@ -61,6 +65,7 @@ const RETRY_AFTER: u32 = 500;
 pub(crate) struct Reader {
     client: Client,
     read: Statement,
+    run: Incarnation,
     capture: Capture,
     /// The timeline whose history has been read.
     history_of: Option<Epoch>,
@@ -75,20 +80,58 @@ pub(crate) struct NodeReading {
     pub(crate) role: Role,
     pub(crate) position: Position,
     pub(crate) incarnation: Incarnation,
+    /// Whether the position's epoch is the node's. Otherwise it may be in a newer one.
+    pub(crate) epoch_is_certain: bool,
     /// Whether a commit waits for a synchronous standby; `None` where commits wait for nobody.
-    waiting: Option<bool>,
+    pub(crate) waiting: Option<bool>,
+}
+
+/// What one run of a node's server has shown of its timeline, whichever connection it was read over: it never goes back.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    run: Incarnation,
+    epoch: Option<Epoch>,
+}
+
+impl Shown {
+    fn complete(&mut self, reading: NodeReading) -> NodeReading {
+        if self.run != reading.incarnation {
+            *self = Self { run: reading.incarnation, epoch: None };
+        }
+        let reading = reading.at_least(self.epoch);
+        self.epoch = Some(reading.position.epoch()).filter(|_| reading.epoch_is_certain);
+        reading
+    }
+}
+
+impl NodeReading {
+    /// The same node's reading, of which it is known that it is in this epoch, or in a newer one.
+    pub(crate) fn at_least(self, shown: Option<Epoch>) -> Self {
+        let Some(shown) = shown else { return self };
+        let (cluster, epoch) = (self.position.cluster(), self.position.epoch().max(shown));
+        let position = Position::new(cluster, epoch, self.position.offset());
+        Self { position, epoch_is_certain: true, ..self }
+    }
+
+    /// Whether the position can be believed. Where a newer epoch is known, a lower bound says nothing: the node may be
+    /// in the one or in the other.
+    pub(crate) fn is_known(&self, newest: Option<Epoch>) -> bool {
+        self.epoch_is_certain || newest.is_none_or(|newest| self.position.epoch() >= newest)
+    }
 }
 
 impl Reader {
     pub(crate) async fn new(client: Client, capture: Capture) -> Result<Self, Error> {
-        let read = prepare(&client).await?;
-        Ok(Self { client, read, capture, history_of: None, retry_in: 0, forks: Vec::new() })
+        let started: i64 = client.query_one(&format!("select {STARTED}"), &[]).await?.try_get(0)?;
+        let (run, read) = (Incarnation(started.cast_unsigned()), prepare(&client).await?);
+        Ok(Self { client, read, run, capture, history_of: None, retry_in: 0, forks: Vec::new() })
     }
 
     /// The node's position now. `None` when the answer makes no sense (a standby that has not replayed anything).
-    pub(crate) async fn read(&mut self) -> Result<Option<NodeReading>, Error> {
+    pub(crate) async fn read(&mut self, shown: &mut Shown) -> Result<Option<NodeReading>, Error> {
         let row = self.client.query_one(&self.read, &[]).await?;
-        let Some(reading) = parse(&row, self.capture)? else { return Ok(None) };
+        let Some(reading) = parse(&row, self.run, self.capture)? else { return Ok(None) };
+        let reading = shown.complete(reading);
         let timeline = reading.position.epoch();
         if self.history_of != Some(timeline) {
             match self.retry_in.checked_sub(1) {
@@ -142,7 +185,7 @@ pub(crate) async fn prepare(client: &Client) -> Result<Statement, Error> {
     client.prepare(READ).await
 }
 
-pub(crate) fn parse(row: &Row, capture: Capture) -> Result<Option<NodeReading>, Error> {
+pub(crate) fn parse(row: &Row, run: Incarnation, capture: Capture) -> Result<Option<NodeReading>, Error> {
     let lsn = |column| row.try_get::<_, Option<PgLsn>>(column).map(|lsn| lsn.map(u64::from));
     let answer = Answer {
         recovering: row.try_get("recovering")?,
@@ -150,13 +193,13 @@ pub(crate) fn parse(row: &Row, capture: Capture) -> Result<Option<NodeReading>, 
         applied: lsn("applied")?,
         inserted: lsn("inserted")?,
         timeline: row.try_get("timeline")?,
+        checkpointed: row.try_get("checkpointed")?,
         asynchronous: row.try_get("asynchronous")?,
         page: row.try_get("page")?,
         segment: row.try_get("segment")?,
-        started: row.try_get("started")?,
         waiting: row.try_get("waiting")?,
     };
-    Ok(answer.reading(capture))
+    Ok(answer.reading(run, capture))
 }
 
 /// What [`READ`] returns, whichever driver has asked.
@@ -167,19 +210,20 @@ pub(crate) struct Answer {
     pub(crate) applied: Option<u64>,
     pub(crate) inserted: Option<u64>,
     pub(crate) timeline: Option<String>,
+    pub(crate) checkpointed: Option<i32>,
     pub(crate) asynchronous: bool,
     pub(crate) page: i64,
     pub(crate) segment: i64,
-    pub(crate) started: i64,
     pub(crate) waiting: Option<bool>,
 }
 
 impl Answer {
-    pub(crate) fn reading(self, capture: Capture) -> Option<NodeReading> {
-        let timeline = match self.recovering {
+    pub(crate) fn reading(self, run: Incarnation, capture: Capture) -> Option<NodeReading> {
+        let timeline = match (&self.timeline, self.recovering) {
+            (Some(received), true) => received.parse().ok()?,
+            (None, true) => self.checkpointed?.cast_unsigned(),
             // A WAL file's name is hexadecimal, a timeline column is not.
-            true => self.timeline?.parse().ok()?,
-            false => u32::from_str_radix(&self.timeline?, 16).ok()?,
+            (file, false) => u32::from_str_radix(file.as_ref()?, 16).ok()?,
         };
         let offset = match self.inserted {
             Some(inserted) if self.asynchronous || capture == Capture::Insert => {
@@ -190,7 +234,8 @@ impl Answer {
         Some(NodeReading {
             role: if self.recovering { Role::Replica } else { Role::Primary },
             position: Position::new(ClusterId::new(self.cluster.cast_unsigned()), Epoch::new(timeline), offset),
-            incarnation: Incarnation(self.started.cast_unsigned()),
+            incarnation: run,
+            epoch_is_certain: self.timeline.is_some(),
             waiting: self.waiting,
         })
     }
@@ -213,6 +258,45 @@ fn before_page_header(lsn: u64, page: u64, segment: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn standby(run: u64, epoch: u32, epoch_is_certain: bool) -> NodeReading {
+        NodeReading {
+            role: Role::Replica,
+            position: Position::new(ClusterId::new(1), Epoch::new(epoch), 100),
+            incarnation: Incarnation(run),
+            epoch_is_certain,
+            waiting: None,
+        }
+    }
+
+    #[test]
+    fn a_run_stays_in_the_epoch_that_it_has_shown() {
+        let mut shown = Shown::default();
+        let mut read = |run, epoch, certain| {
+            let reading = shown.complete(standby(run, epoch, certain));
+            (reading.position.epoch().get(), reading.epoch_is_certain)
+        };
+        assert_eq!(read(1, 1, false), (1, false), "so far nothing but its last checkpoint");
+        assert_eq!(read(1, 2, true), (2, true));
+        assert_eq!(read(1, 1, false), (2, true), "its receiver is away");
+        assert_eq!(read(1, 3, false), (3, true), "a checkpoint in a newer one");
+        assert_eq!(read(1, 2, true), (3, true));
+        assert_eq!(read(2, 1, false), (1, false), "another run may have gone back");
+    }
+
+    #[test]
+    fn a_lower_bound_counts_while_nothing_newer_is_known() {
+        let newest = Some(Epoch::new(2));
+        for (reading, expected) in [
+            (standby(1, 1, true), true),
+            (standby(1, 1, false), false),
+            (standby(1, 2, false), true),
+            (standby(1, 3, false), true),
+        ] {
+            assert_eq!(reading.is_known(newest), expected, "{reading:?}");
+            assert!(reading.is_known(None));
+        }
+    }
 
     #[test]
     fn page_headers_are_not_part_of_a_position() {

@@ -3,7 +3,8 @@
 //! The mark of an unknown outcome is a position sampled *after* the transaction can't commit any more. A connection
 //! that was dropped with its request is asked itself: what it answers, it answers after everything that was sent over it
 //! before. One that had been given back earlier belongs to somebody else by now, so the server is asked whether its
-//! backend has gone on to something newer. Where it is not known which backend that was, all of the pool's have to.
+//! backend has gone on to something newer. Where it is not known which backend that was, all of the pool's have to. And when
+//! there is a primary in a newer epoch, all is over: what a server commits after its epoch has ended, nobody will see.
 
 use std::{
     future::Future,
@@ -14,15 +15,19 @@ use std::{
     time::Duration,
 };
 
+use ryw_core::Epoch;
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_postgres::Error;
+use tower_ryw::{Topology, topology::NodeView};
 
 use crate::{
     backend::{ASK_DEADLINE, Server},
     connect::Target,
+    gate::Admitted,
+    nodes::Nodes,
 };
 
 #[cfg(feature = "bb8")]
@@ -45,7 +50,10 @@ const BROKEN: u8 = 3;
 #[derive(Debug)]
 pub(crate) struct Trace {
     target: Arc<Target>,
+    topology: Topology,
     server: Server,
+    /// In which the server was the primary.
+    epoch: Epoch,
     by: By,
     state: AtomicU8,
     doubtful: AtomicBool,
@@ -63,9 +71,9 @@ enum By {
 
 #[cfg(feature = "bb8")]
 impl Trace {
-    pub(crate) fn of_backend(target: &Arc<Target>, backend: &Backend) -> Arc<Self> {
-        let Backend { pid, started, server } = *backend;
-        Self::new(target, server, By::Backend { pid, started }, HELD)
+    pub(crate) fn of_backend(nodes: &Nodes, node: usize, admitted: Admitted, backend: &Backend) -> Arc<Self> {
+        let Backend { pid, started, .. } = *backend;
+        Self::new(nodes, node, admitted, By::Backend { pid, started }, HELD)
     }
 
     /// Whether nobody knows what became of the request.
@@ -87,13 +95,20 @@ impl Trace {
 impl Trace {
     /// One use of some connection of this application: nobody says when it was given back.
     #[cfg(feature = "sqlx")]
-    pub(crate) fn of_application(target: &Arc<Target>, server: Server, name: String) -> Arc<Self> {
-        Self::new(target, server, By::Application(name), GIVEN_BACK)
+    pub(crate) fn of_application(nodes: &Nodes, node: usize, admitted: Admitted, name: String) -> Arc<Self> {
+        Self::new(nodes, node, admitted, By::Application(name), GIVEN_BACK)
     }
 
-    fn new(target: &Arc<Target>, server: Server, by: By, state: u8) -> Arc<Self> {
-        let (state, doubtful) = (AtomicU8::new(state), AtomicBool::new(false));
-        Arc::new(Self { target: Arc::clone(target), server, by, state, doubtful })
+    fn new(nodes: &Nodes, node: usize, admitted: Admitted, by: By, state: u8) -> Arc<Self> {
+        Arc::new(Self {
+            target: Arc::clone(nodes.target(node)),
+            topology: nodes.topology().clone(),
+            server: admitted.server,
+            epoch: admitted.epoch(),
+            by,
+            state: AtomicU8::new(state),
+            doubtful: AtomicBool::new(false),
+        })
     }
 
     /// Nobody knows what became of the request. Completes when what was sent over the connection can't commit any more.
@@ -108,6 +123,7 @@ impl Trace {
         sleep_until(arrival).await;
         loop {
             let over = match self.state.load(Relaxed) {
+                _ if self.is_outlived() => true,
                 QUIET => true,
                 HELD => false,
                 state => self.look(&mut since, state == GIVEN_BACK).await,
@@ -117,6 +133,13 @@ impl Trace {
             }
             sleep(PAUSE).await;
         }
+    }
+
+    /// Whether there is a primary in a newer epoch: nothing that is committed from then on survives, and what was
+    /// committed before is contained in a sample of the new primary, or is lost.
+    fn is_outlived(&self) -> bool {
+        let newest = self.topology.view().primary().and_then(NodeView::applied);
+        newest.is_some_and(|position| position.epoch() > self.epoch)
     }
 
     async fn look(&self, since: &mut Option<i64>, idle_will_do: bool) -> bool {

@@ -11,7 +11,7 @@ use tower_ryw::topology::{NodeState, Topology, Watch};
 use crate::{
     connect::Target,
     error::innermost,
-    reading::{Capture, Reader},
+    reading::{Capture, Reader, Shown},
 };
 
 /// A node that takes longer than this to answer is down.
@@ -46,12 +46,12 @@ impl Drop for Watchers {
 
 async fn run(mut watch: Watch, mut target: Target, capture: Capture) {
     target.config.application_name("tower-ryw watcher");
-    let mut retry = FIRST_RETRY;
+    let (mut retry, mut shown) = (FIRST_RETRY, Shown::default());
     loop {
         match connect(&target, capture).await {
             Ok(reader) => {
                 retry = FIRST_RETRY;
-                read(&mut watch, reader, &target).await;
+                read(&mut watch, reader, &target, &mut shown).await;
             }
             // Once in each outage.
             Err(error) if retry == FIRST_RETRY => tracing::warn!(node = %target.name, error, "node can't be reached"),
@@ -77,12 +77,13 @@ async fn connect(target: &Target, capture: Capture) -> Result<Reader, String> {
 }
 
 /// Reads until the connection fails.
-async fn read(watch: &mut Watch, mut reader: Reader, target: &Target) {
+async fn read(watch: &mut Watch, mut reader: Reader, target: &Target, shown: &mut Shown) {
+    let topology = watch.topology().clone();
     loop {
         let turn = watch.next().await;
-        match timeout(READ_DEADLINE, reader.read()).await {
-            Ok(Ok(Some(reading))) => turn.report(reader.report(reading)),
-            Ok(Ok(None)) => drop(turn),
+        match timeout(READ_DEADLINE, reader.read(shown)).await {
+            Ok(Ok(Some(reading))) if reading.is_known(topology.view().epoch()) => turn.report(reader.report(reading)),
+            Ok(Ok(_)) => drop(turn),
             Ok(Err(error)) => {
                 tracing::warn!(node = %target.name, error = %innermost(&error), "node can't be read");
                 return;

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tower_ryw::topology::{NodeState, NodeView};
 
-use crate::world::{Reply, Service, World, try_upsert, until};
+use crate::world::{Reply, Service, World, select, try_upsert, until};
 
 /// Between the primary and its standbys.
 #[derive(Debug)]
@@ -118,13 +118,13 @@ impl Gate {
         self.0[1].notify_one();
     }
 
-    /// `PUT /before/{key}` and so on: writes 2, and stops there on the way.
+    /// `PUT /before/{key}` and so on: writes 2, and stops there on the way. `GET /after/{key}` stops when it has read.
     pub(crate) fn routes(&self) -> Router<RywPool> {
         Router::new()
             .route("/early/{key}", put(stop_early))
             .route("/before/{key}", put(stop_before))
             .route("/within/{key}", put(stop_within))
-            .route("/after/{key}", put(stop_after))
+            .route("/after/{key}", put(stop_after).get(read_and_stop))
             .layer(Extension(self.clone()))
     }
 
@@ -175,6 +175,13 @@ async fn stop_after((State(pool), Extension(gate), Path(key)): Stopped) -> Resul
     try_upsert(&client, &key, 2).await?;
     gate.pass().await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn read_and_stop((State(pool), Extension(gate), Path(key)): Stopped) -> Result<String, StatusCode> {
+    let client = pool.get().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    let value = select(&client, &key).await?;
+    gate.pass().await;
+    value.map(|value| value.to_string()).ok_or(StatusCode::NOT_FOUND)
 }
 
 /// A session, as its client keeps it: by name, or by nothing but the token it was last given.

@@ -1,6 +1,6 @@
 //! What a connection shows contains what its request must see, whatever is behind its address.
 
-use std::sync::Arc;
+use std::{process::Command, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -10,16 +10,19 @@ use axum::{
     routing::{get, put},
 };
 use ryw_postgres::{
-    RywPool,
+    Builder, RywPool,
     tokio_postgres::{IsolationLevel, types::PgLsn},
 };
 use ryw_testing::{
     proxy::{Balance, Proxy},
     servers::postgres::{Cluster, ClusterBuilder, Standby},
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{Instant, sleep},
+};
 use tower::ServiceExt;
-use tower_ryw::{Position, RywContext, RywLayer};
+use tower_ryw::{Position, RywContext, RywLayer, topology::NodeState};
 
 use crate::world::{World, address, at_once, behind, launch, pause, resume, select, shown, until, until_shown, upsert};
 
@@ -165,6 +168,49 @@ async fn f20_old_copy_on_the_same_port() {
     until("it serves once it has caught up", async || world.service.read("me", "note").await.node().is_some()).await;
     stop.add_permits(1);
     assert!(reads.await.unwrap() > 20);
+}
+
+/// One of a standby's processes crashes, and all others are started again: what was read before says nothing about what it
+/// shows while it recovers. The postmaster lives on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f20_a_standby_that_has_crashed_and_recovers() {
+    let cluster = Cluster::builder()
+        .primary_setting("max_wal_size", "20GB")
+        .primary_setting("checkpoint_timeout", "1h")
+        .standby(Standby::named("r1"));
+    // The watcher is not soon to notice.
+    let rarely = |_: &Cluster, pool: Builder| pool.poll_interval(Duration::from_secs(4));
+    let world = World::start_with(cluster, Router::new(), rarely, |layer| layer).await;
+    world.service.put("me", "note", 1).await;
+    until_shown(world.standby(), "note", 1).await;
+    world.psql("primary", "checkpoint");
+    world.psql("r1", "checkpoint");
+    // Something to recover from.
+    let much = "select count(pg_logical_emit_message(false, 'x', repeat('x', 10000000))) from generate_series(1, 100)";
+    world.psql("primary", much);
+    world.service.put("me", "note", 2).await;
+    until_shown(world.standby(), "note", 2).await;
+    let topology = world.pool.topology();
+    let run = || topology.view().nodes()[1].incarnation();
+    let postmaster = || world.psql("r1", "select pg_postmaster_start_time()");
+    for sample in [topology.sample_node(&"r1".into()), topology.sample_primary()] {
+        sample.await.unwrap();
+    }
+    until("it serves", async || world.service.read("me", "note").await.node() == Some("r1")).await;
+
+    let before = (run(), postmaster());
+    let victim = world.psql("r1", "select pid from pg_stat_activity where backend_type = 'background writer'");
+    assert!(Command::new("kill").args(["-9", &victim]).status().unwrap().success());
+    let (since, mut served) = (Instant::now(), 0);
+    while since.elapsed() < Duration::from_secs(6) {
+        let read = world.service.read("me", "note").await;
+        assert!(read.status.is_server_error() || read.value() == Some(2), "after {:?}: {read:?}", since.elapsed());
+        served += usize::from(read.status.is_success());
+        sleep(Duration::from_millis(2)).await;
+    }
+    assert!(served > 0);
+    until("it has been read again", async || world.state("r1") == NodeState::Replica && run() != before.0).await;
+    assert_eq!(postmaster(), before.1, "the whole server was started again");
 }
 
 #[tokio::test]

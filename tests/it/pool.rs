@@ -1,5 +1,7 @@
 //! The pool follows the request it is asked in.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -8,6 +10,7 @@ use axum::{
 };
 use ryw_postgres::RywPool;
 use ryw_testing::servers::postgres::{Cluster, Standby};
+use tokio::time::{Instant, timeout};
 use tower_ryw::RywContext;
 
 use crate::world::{World, until, upsert};
@@ -71,4 +74,51 @@ async fn tasks_follow_the_route_if_they_keep_the_context() {
     .await;
     let reply = world.service.get("me", "/nodes", "STRONG").await;
     assert_eq!(reply.body, r#"["primary","primary","primary"]"#, "{reply:?}");
+}
+
+const FOR_EVER: &str = "select pg_sleep(1000)";
+
+async fn read_for_ever(State(pool): State<RywPool>) -> StatusCode {
+    pool.get().await.unwrap().batch_execute(FOR_EVER).await.unwrap();
+    StatusCode::OK
+}
+
+/// Gives up on a statement of the pool's own, and takes another connection.
+async fn give_up_and_read(State(pool): State<RywPool>) -> Result<String, StatusCode> {
+    if timeout(Duration::from_millis(200), pool.query(FOR_EVER, &[])).await.is_ok() {
+        return Err(StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    let client = pool.get().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    client.simple_query("").await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    Ok(client.node().to_string())
+}
+
+#[tokio::test]
+async fn nobody_waits_behind_a_read_that_was_cut_short() {
+    let routes = Router::new().route("/for-ever", get(read_for_ever)).route("/give-up", get(give_up_and_read));
+    let world = World::start(Cluster::builder().standby(Standby::named("r1")), routes, 1).await;
+    world.service.put("other", "note", 1).await;
+    world.caught_up().await;
+    let served_by_replica = async |what| {
+        let since = Instant::now();
+        let read = world.service.read("me", "note").await;
+        assert_eq!((read.value(), read.node()), (Some(1), Some("r1")), "{what}: {read:?}");
+        assert!(since.elapsed() < Duration::from_secs(2), "{what}: {:?}", since.elapsed());
+    };
+    until("the replica serves", async || world.service.read("me", "note").await.node() == Some("r1")).await;
+    let running = || {
+        let busy = "select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep%'";
+        world.standby().psql(busy).unwrap()
+    };
+    for _ in 0..3 {
+        tokio::select! {
+            reply = world.service.get("me", "/for-ever", "RYW") => panic!("{reply:?}"),
+            () = until("the statement runs", async || running() == "1") => {}
+        }
+        served_by_replica("its client has left").await;
+    }
+    let given_up = world.service.get("me", "/give-up", "RYW").await;
+    assert_eq!((given_up.status, given_up.body.as_str()), (StatusCode::OK, "r1"));
+    served_by_replica("its handler has given up").await;
+    until("nothing goes on", async || running() == "0").await;
 }

@@ -6,9 +6,12 @@ use ryw_postgres::{
     tokio_postgres::{NoTls, connect},
 };
 use ryw_testing::servers::postgres::{Cluster, ClusterBuilder, Standby};
-use tower_ryw::Position;
+use tower_ryw::{Position, topology::NodeState};
 
 use crate::world::{World, launch, shown, until, until_shown};
+
+/// What the application itself needs.
+const WORKS: &str = "create role app login; grant select, insert, update on notes to app";
 
 /// `pg_read_all_stats`, of all that `pg_monitor` stands for: without it, a standby's timeline is the one of its last
 /// checkpoint, and commits that wait for standbys are not seen. The functions of the control file are everybody's.
@@ -164,4 +167,34 @@ async fn waiting_commits_are_seen_without_a_superuser() {
     writing.await.unwrap().unwrap();
     until("it is over", async || visible().0 == visible().1).await;
     assert_eq!(service.read("me", "note").await.value(), Some(1));
+}
+
+#[tokio::test]
+async fn what_was_seen_does_not_vanish_where_waiting_commits_are_hidden() {
+    let cluster = launch(Cluster::builder().standby(Standby::named("r1"))).await;
+    cluster.primary().psql(WORKS).unwrap();
+    let mut world = start(cluster).await;
+    let monotonic = async |world: &World| world.service.get("me", "/notes/note", "MONOTONIC").await;
+    world.service.read("me", "none").await;
+    world.service.put("writer", "note", 1).await;
+    until_shown(world.standby(), "note", 1).await;
+    world.cluster.synchronous("zzz").unwrap();
+    // Another service, whose waits the pool's role does not see.
+    let (client, connection) = connect(&world.cluster.primary().url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let writing = tokio::spawn(async move { client.batch_execute("update notes set value = 2").await });
+    until_shown(world.standby(), "note", 2).await;
+    assert_eq!(shown(world.cluster.primary(), "note"), Some(1), "a chance to go back in time");
+    until("the session has seen it", async || monotonic(&world).await.value() == Some(2)).await;
+    world.cluster.server_mut("r1").unwrap().kill().unwrap();
+    let is_down = || world.pool.topology().view().nodes()[1].state() == NodeState::Down;
+    until("nobody has it but the primary", async || is_down()).await;
+    for _ in 0..10 {
+        let read = monotonic(&world).await;
+        assert!(read.status.is_server_error() || read.value() == Some(2), "{read:?}");
+    }
+    world.cluster.synchronous("").unwrap();
+    writing.await.unwrap().unwrap();
+    until("the primary shows it", async || monotonic(&world).await.status.is_success()).await;
+    assert_eq!(monotonic(&world).await.value(), Some(2));
 }

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Router, http::StatusCode};
 use ryw_testing::servers::postgres::{Cluster, Standby};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tower_ryw::{Ladder, topology::NodeState};
 
 use crate::{
-    failing::{Client, Replication},
-    world::{DEADLINE, Reply, World, until},
+    failing::{Client, Gate, Replication},
+    world::{DEADLINE, Reply, World, until, until_shown},
 };
 
 const TOLD: Option<&str> = Some("?1;epoch=2;was=1");
@@ -115,4 +118,40 @@ async fn f25_a_standby_of_a_standby_serves_when_it_has_applied_the_write() {
         by_replica > 10
     })
     .await;
+}
+
+/// After a failover that has lost nothing, a standby's connection to the new primary breaks off while it serves. Until it
+/// is back, the standby itself says no more about its timeline than where its last checkpoint was: before the failover.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f25_a_standby_without_upstream_makes_nobody_lose_anything() {
+    let gate = Gate::default();
+    let cluster = Cluster::builder().standby(Standby::named("r1")).standby(Standby::named("r2").upstream("r1"));
+    let mut world = World::start(cluster, gate.routes(), 10).await;
+    world.service.put("writer", "note", 1).await;
+    world.caught_up().await;
+    world.kill("primary");
+    world.promote("r1");
+    world.until_state("r1", NodeState::Primary).await;
+    world.service.put("writer", "note", 2).await;
+    until_shown(world.server("r2"), "note", 2).await;
+    world.replicas_caught_up().await;
+    world.until_state("r2", NodeState::Replica).await;
+
+    let service = world.service.clone();
+    let read = tokio::spawn(async move { service.get("me", "/after/note", "MONOTONIC").await });
+    gate.reached().await;
+    world.kill("r1");
+    until("no receiver", async || world.psql("r2", "select count(*) from pg_stat_wal_receiver") == "0").await;
+    assert_eq!(world.psql("r2", "select timeline_id from pg_control_checkpoint()"), "1", "a chance to be misled");
+    sleep(Duration::from_millis(100)).await;
+    gate.open();
+    let read = read.await.unwrap();
+    assert_eq!((read.value(), read.node(), read.lost()), (Some(2), Some("r2"), None), "{read:?}");
+    world.restart("r1");
+    world.until_state("r1", NodeState::Primary).await;
+    let mut client = Client::named(&world.service, "me", "MONOTONIC");
+    for reply in [client.read().await, client.try_put(3).await] {
+        assert!(reply.status.is_success() || reply.status == StatusCode::NOT_FOUND, "{reply:?}");
+        assert_eq!(reply.lost(), None, "{reply:?}");
+    }
 }

@@ -16,9 +16,9 @@ use ryw_postgres::{RywConnection, RywPool};
 use ryw_testing::servers::postgres::{Cluster, Standby};
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
-use tower_ryw::RywContext;
+use tower_ryw::{RywContext, topology::NodeState};
 
 use crate::world::{World, select, until, upsert};
 
@@ -100,6 +100,23 @@ async fn f10_a_statement_that_outlives_its_dropped_request_is_waited_for() {
     is_held_until_it_commits(&world).await;
 }
 
+async fn write_for_ever(State(pool): State<RywPool>) -> StatusCode {
+    pool.get().await.unwrap().batch_execute("select pg_sleep(1000)").await.unwrap();
+    StatusCode::NO_CONTENT
+}
+
+/// It takes as long as a connection may go on with what it was doing: half a minute.
+#[tokio::test]
+async fn f10_a_connection_that_does_not_finish_is_closed() {
+    let routes = Router::new().route("/slow", put(write_for_ever));
+    let world = World::start(Cluster::builder().standby(Standby::named("r1")), routes, 1).await;
+    send_and_leave(&world).await;
+    sleep(Duration::from_secs(31)).await;
+    assert!(is_running(&world), "a chance to wait behind it");
+    let client = timeout(Duration::from_secs(5), world.pool.primary()).await.expect("in time").unwrap();
+    timeout(Duration::from_secs(5), client.simple_query("select 1")).await.expect("it has nothing else to do").unwrap();
+}
+
 /// Gives up on the statement, which goes on over a connection that goes back to the pool.
 async fn give_up(State(pool): State<RywPool>) -> StatusCode {
     let client = pool.get().await.unwrap();
@@ -142,6 +159,31 @@ async fn f14_the_loser_of_two_equal_writes_is_waited_for() {
         } => {}
     }
     is_held_until_it_commits(&world).await;
+}
+
+/// It never commits where anybody could see it, and nobody is left who could be asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f10_what_a_dead_primary_was_doing_is_over_when_there_is_another() {
+    let routes = Router::new().route("/slow", put(write_slowly));
+    let cluster = Cluster::builder().standby(Standby::named("r1")).standby(Standby::named("r2"));
+    let mut world = World::start(cluster, routes, 10).await;
+    world.service.put("me", "me", 1).await;
+    world.caught_up().await;
+    send_and_leave(&world).await;
+    world.kill("primary");
+    world.promote("r1");
+    world.follow("r2", "r1");
+    for (node, state) in [("r1", NodeState::Primary), ("r2", NodeState::Replica)] {
+        world.until_state(node, state).await;
+    }
+    let since = Instant::now();
+    until("a replica serves the session again", async || {
+        let read = world.service.read("me", "me").await;
+        assert_eq!((read.value(), read.lost()), (Some(1), None), "{read:?}");
+        read.served().0 == "replica"
+    })
+    .await;
+    assert!(since.elapsed() < Duration::from_secs(10), "the window is 2 s: {:?}", since.elapsed());
 }
 
 /// How a request ends after its commit.

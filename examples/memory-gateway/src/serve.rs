@@ -56,7 +56,9 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
 fn app(cli: &Cli, backend: &Backend) -> Result<Router, Box<dyn Error>> {
     let builder = match &cli.backend.redis {
         Some(_) if std::env::var_os("RYW_TOKEN_KEY").is_none() => {
-            return Err("--redis needs RYW_TOKEN_KEY, the same on all instances: marks are filed under keyed hashes".into());
+            return Err(
+                "--redis needs RYW_TOKEN_KEY, the same on all instances: marks are filed under keyed hashes".into()
+            );
         }
         // It need not be there yet: until it is, marks are unknown.
         Some(url) => RywLayer::builder().store(RedisStore::builder().connect_lazy(url.as_str())?),

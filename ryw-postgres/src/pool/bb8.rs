@@ -21,7 +21,7 @@ use tower_ryw::{
 
 use super::{Failure, PoolError, PoolErrorKind, Pools, QueryError, follow, reason_of, to_write, while_up};
 use crate::{
-    backend::Backend,
+    backend::{ASK_DEADLINE, Backend},
     connect::{Builder, Target},
     error::ConnectError,
     gate::{Admitted, Link},
@@ -31,8 +31,11 @@ use crate::{
     unfinished::Trace,
 };
 
-/// How long a connection that was dropped in the middle of something may take to finish it before it is closed.
+/// How long a connection to the primary that was dropped in the middle of something may take to finish it before it is
+/// closed.
 const FINISH: Duration = Duration::from_secs(30);
+/// The same to a replica, where nobody misses what is broken off.
+const FINISH_READ: Duration = Duration::from_millis(100);
 
 /// A pool over a primary and its replicas. Cheap to clone; the watchers stop when the last clone is dropped.
 ///
@@ -51,12 +54,21 @@ struct Inner {
 ///
 /// Give it back outside of any transaction: one that was begun by hand (`batch_execute("begin")`) stays open for the next
 /// user. [`Client::transaction`] takes care of that.
+///
+/// A request that is cut short drops its connection in the middle of something. Such a connection stays out of the pool
+/// until it is done, and counts for [`max_connections`](Builder::max_connections): on the primary it is closed after half a
+/// minute, on a replica the statement is cancelled after a tenth of a second. A handler that gives up on a statement and goes
+/// on (with a timeout around it) had better keep the connection: whoever gets it next would wait for the statement.
 #[derive(Debug)]
 pub struct RywConnection {
     node: NodeName,
     connection: Lease,
     /// What may become of a write.
     trace: Option<Arc<Trace>>,
+    /// Who uses it.
+    request: Option<RywContext>,
+    /// A statement that was given to the pool itself is under way.
+    at_work: bool,
     _in_use: Option<InUse>,
 }
 
@@ -68,6 +80,7 @@ struct Lease(Option<PooledConnection<'static, Manager>>);
 #[derive(Debug)]
 pub(crate) struct Connection {
     client: Client,
+    target: Arc<Target>,
     backend: Backend,
     seen: Mutex<Seen>,
     /// Something is under way on it that nobody waits for any more.
@@ -143,7 +156,10 @@ impl RywPool {
     pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, QueryError> {
         let (mut connection, mut failed) = (self.get().await?, Vec::new());
         loop {
-            match while_up(&self.0.nodes, connection.replica(), connection.query(statement, params)).await {
+            connection.at_work = true;
+            let ran = while_up(&self.0.nodes, connection.replica(), connection.query(statement, params)).await;
+            connection.at_work = false;
+            match ran {
                 Ok(rows) => return Ok(rows),
                 Err(failure) => connection = self.elsewhere(connection, failure, &mut failed).await?,
             }
@@ -157,7 +173,10 @@ impl RywPool {
     pub async fn execute(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, QueryError> {
         let (mut connection, mut failed) = (self.get().await?, Vec::new());
         loop {
-            match while_up(&self.0.nodes, connection.replica(), connection.execute(statement, params)).await {
+            connection.at_work = true;
+            let ran = while_up(&self.0.nodes, connection.replica(), connection.execute(statement, params)).await;
+            connection.at_work = false;
+            match ran {
                 Ok(count) => return Ok(count),
                 Err(failure) => connection = self.elsewhere(connection, failure, &mut failed).await?,
             }
@@ -210,7 +229,7 @@ impl Pools for Inner {
     async fn write(&self, node: usize) -> Result<(RywConnection, Admitted, Arc<Trace>), PoolError> {
         let mut connection = self.take(node).await?;
         let admitted = connection.link().admit_write(self.nodes.topology(), connection.ask()).await?;
-        let trace = Trace::of_backend(self.nodes.target(node), &connection.connection.backend);
+        let trace = Trace::of_backend(&self.nodes, node, admitted, &connection.connection.backend);
         connection.trace = Some(Arc::clone(&trace));
         Ok((connection, admitted, trace))
     }
@@ -239,7 +258,8 @@ impl Inner {
             if !connection.client.is_closed() {
                 let in_use = self.nodes.topology().in_use(name);
                 let connection = Lease(Some(connection));
-                return Ok(RywConnection { node: name.clone(), connection, trace: None, _in_use: in_use });
+                let (node, request) = (name.clone(), RywContext::current());
+                return Ok(RywConnection { node, connection, trace: None, request, at_work: false, _in_use: in_use });
             }
         }
     }
@@ -272,34 +292,60 @@ impl RywConnection {
 
     /// Asks this very server, over this very connection. No transaction may be open on it.
     async fn ask(&self) -> Result<Option<NodeReading>, Error> {
-        let Connection { client, seen, .. } = &*self.connection;
+        let Connection { client, backend, seen, .. } = &*self.connection;
         let prepared = seen.lock().read.clone();
         let read = match prepared {
             Some(read) => read,
             None => prepare(client).await?,
         };
-        let reading = parse(&client.query_one(&read, &[]).await?, Capture::Auto)?;
-        let applied = reading.filter(|reading| reading.role == Role::Replica).map(|reading| reading.position);
-        *seen.lock() = Seen { applied, read: Some(read) };
+        let reading = parse(&client.query_one(&read, &[]).await?, backend.server.incarnation, Capture::Auto)?;
+        let applied = reading.filter(|reading| reading.role == Role::Replica && reading.epoch_is_certain);
+        *seen.lock() = Seen { applied: applied.map(|reading| reading.position), read: Some(read) };
         Ok(reading)
     }
 }
 
 impl Drop for RywConnection {
     fn drop(&mut self) {
-        let Some(trace) = self.trace.take() else { return };
-        if !trace.is_doubtful() {
-            return trace.given_back();
+        let trace = self.trace.take();
+        let is_doubtful = trace.as_ref().is_some_and(|trace| trace.is_doubtful());
+        let is_over = self.request.as_ref().is_some_and(RywContext::has_ended);
+        if !(is_doubtful || is_over || self.at_work || std::thread::panicking()) {
+            if let Some(trace) = trace {
+                trace.given_back();
+            }
+            return;
         }
-        // The request was cut short. The connection is asked, and goes back when it has answered: until then it is busy
-        // with what it was doing.
-        match (Handle::try_current(), self.connection.0.take()) {
-            (Ok(runtime), Some(connection)) => drop(runtime.spawn(async move {
-                let answered = timeout(FINISH, connection.client.simple_query("")).await;
-                trace.asked(matches!(answered, Ok(Ok(_))));
-            })),
-            _ => trace.asked(false),
+        let Some(connection) = self.connection.0.take() else { return };
+        match Handle::try_current() {
+            // Ends by `FINISH`.
+            Ok(runtime) => drop(runtime.spawn(connection_is_done(connection, trace))),
+            Err(_) => {
+                connection.abandoned.store(true, Relaxed);
+                if let Some(trace) = trace {
+                    trace.asked(false);
+                }
+            }
         }
+    }
+}
+
+/// The connection may be busy with what a request has left behind. It is asked, and goes back to the pool when it has
+/// answered; otherwise it is closed.
+async fn connection_is_done(connection: PooledConnection<'static, Manager>, trace: Option<Arc<Trace>>) {
+    let Connection { client, target, abandoned, .. } = &*connection;
+    let enough = if trace.is_some() { FINISH } else { FINISH_READ };
+    let answered = matches!(timeout(enough, client.simple_query("")).await, Ok(Ok(_)));
+    abandoned.store(!answered, Relaxed);
+    match trace {
+        Some(trace) => trace.asked(answered),
+        // The server would go on with it. It may also cancel the next statement, were there to be one.
+        None if !answered && !client.is_closed() => {
+            if let Ok(Err(error)) = timeout(ASK_DEADLINE, target.make.cancel(client.cancel_token())).await {
+                tracing::debug!(node = %target.name, %error, "a read that nobody waits for can't be cancelled");
+            }
+        }
+        None => {}
     }
 }
 
@@ -366,7 +412,8 @@ impl ManageConnection for Manager {
     async fn connect(&self) -> Result<Connection, Error> {
         let client = self.0.make.connect(self.0.config.clone()).await?;
         let backend = Backend::of(&client).await?;
-        Ok(Connection { client, backend, seen: Mutex::default(), abandoned: AtomicBool::new(false) })
+        let target = Arc::clone(&self.0);
+        Ok(Connection { client, target, backend, seen: Mutex::default(), abandoned: AtomicBool::new(false) })
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), Error> {

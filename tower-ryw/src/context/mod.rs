@@ -329,6 +329,13 @@ impl RywContext {
         }
     }
 
+    /// Whether the request is over: answered, or cut short. For data layers: what it leaves behind then may be in the middle
+    /// of something.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.progress.lock().closed
+    }
+
     /// Something that the request has started may commit after it was cut short: `ended` completes when it can't any
     /// more. For data layers. It is called only when nobody knows what became of the request's writes; until then, and
     /// for at least the [window](crate::RywLayerBuilder::window), its session is served by the primary.

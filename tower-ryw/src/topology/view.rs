@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ryw_core::{Lineage, Lost, Mark, Marks, Position, Relation};
+use ryw_core::{Epoch, Lineage, Lost, Mark, Marks, Position, Relation};
 use tokio::time::Instant;
 
 /// A node that came back gets its full share of reads after this time.
@@ -125,6 +125,12 @@ impl View {
     #[must_use]
     pub fn primary(&self) -> Option<&NodeView> {
         self.primary.map(|index| &self.nodes[index])
+    }
+
+    /// The newest epoch that any node has shown.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.lineage.as_ref().map(Lineage::current)
     }
 
     /// How `marks` relate to what a node has applied. A node that has not been read has applied nothing.

@@ -97,7 +97,8 @@ async fn three_instances_behind_a_round_robin_serve_nothing_stale() {
     let mut redis = block_in_place(|| RedisServer::builder().start()).unwrap();
     let urls = [cluster.primary().url(), cluster.standbys()[0].url(), cluster.standbys()[1].url(), redis.url()];
     let [primary, a, b, shared] = &urls;
-    let arguments = ["--listen", "127.0.0.1:0", "--primary", primary, "--replica", a, "--replica", b, "--redis", shared];
+    let arguments =
+        ["--listen", "127.0.0.1:0", "--primary", primary, "--replica", a, "--replica", b, "--redis", shared];
     let mut gateways = Vec::new();
     for _ in 0..3 {
         let mut command = command(&arguments);

@@ -2,6 +2,7 @@
 
 use sqlx::{Error, Executor, PgConnection, Row, postgres::PgRow};
 use tokio_postgres::types::PgLsn;
+use tower_ryw::topology::Incarnation;
 
 use crate::{
     backend::Server,
@@ -17,20 +18,22 @@ pub(super) async fn identify(connection: &mut PgConnection) -> Result<(Server, S
 
 /// What the server at the other end has applied. No transaction may be open on the connection.
 pub(super) async fn ask(connection: &mut PgConnection) -> Result<Option<NodeReading>, Error> {
-    let row = connection.fetch_one(READ).await?;
+    let read = format!("select reading.*, {STARTED} as started from ({READ}) as reading");
+    let row = connection.fetch_one(read.as_str()).await?;
+    let started: i64 = row.try_get("started")?;
     let answer = Answer {
         recovering: row.try_get("recovering")?,
         cluster: row.try_get("cluster")?,
         applied: lsn(&row, "applied")?,
         inserted: lsn(&row, "inserted")?,
         timeline: row.try_get("timeline")?,
+        checkpointed: row.try_get("checkpointed")?,
         asynchronous: row.try_get("asynchronous")?,
         page: row.try_get("page")?,
         segment: row.try_get("segment")?,
-        started: row.try_get("started")?,
         waiting: row.try_get("waiting")?,
     };
-    Ok(answer.reading(Capture::Auto))
+    Ok(answer.reading(Incarnation(started.cast_unsigned()), Capture::Auto))
 }
 
 /// sqlx has no type for it; it comes as text.

@@ -232,7 +232,7 @@ impl Pools for Inner {
         let link = Link { node: self.nodes.name(node), server, applied: None };
         let admitted = link.admit_write(self.nodes.topology(), ask(&mut lease.connection)).await?;
         let name = self.pools[node].application_name();
-        Ok((lease, admitted, Trace::of_application(self.nodes.target(node), admitted.server, name)))
+        Ok((lease, admitted, Trace::of_application(&self.nodes, node, admitted, name)))
     }
 }
 
