@@ -111,6 +111,8 @@ pub struct Watch {
     pause: Duration,
     /// Readings in a row while somebody waits.
     hurried: u32,
+    /// A reading has been started.
+    begun: bool,
 }
 
 /// One reading that is under way. Dropping it without a report means that it failed.
@@ -159,7 +161,7 @@ impl Topology {
         });
         let node = view.nodes.len() - 1;
         self.0.view.store(Arc::new(view));
-        Watch { topology: self.clone(), node, sampler, pause: Duration::from_millis(20), hurried: 0 }
+        Watch { topology: self.clone(), node, sampler, pause: Duration::from_millis(20), hurried: 0, begun: false }
     }
 
     /// What is known now.
@@ -356,12 +358,13 @@ impl Watch {
         self
     }
 
-    /// Waits until the next reading is due: after the pause, or at once when somebody asks for a [`Sample`] or waits
-    /// for a replica. Cancelling it loses nothing.
+    /// Waits until the next reading is due: after the pause, or at once when it is the first, or when somebody asks for a
+    /// [`Sample`] or waits for a replica. Cancelling it loses nothing.
     pub async fn next(&mut self) -> Turn<'_> {
         self.hurried = if self.topology.waiting() > 0 { self.hurried.saturating_add(1) } else { 0 };
         let pause = match self.hurried {
-            0 => self.pause,
+            0 if self.begun => self.pause,
+            0 => Duration::ZERO,
             1..=BURST => Duration::ZERO,
             _ => HURRIED_PAUSE.min(self.pause),
         };
@@ -380,6 +383,7 @@ impl Watch {
     /// Starts a reading now. Everything that was asked for until now is answered by it, so the query must not have
     /// been sent yet.
     pub fn begin(&mut self) -> Turn<'_> {
+        self.begun = true;
         Turn { started: Instant::now(), asked: self.sampler.take(), watch: self, reported: false }
     }
 
@@ -626,6 +630,16 @@ mod tests {
         assert_eq!(topology.waiting(), 1);
         drop(replica);
         far.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_reading_is_due_at_once() {
+        let mut watch = Topology::new().add("p").pause(Duration::from_secs(5));
+        let started = Instant::now();
+        watch.next().await.report(Reading::new(Role::Primary, at(1, 5)));
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        watch.next().await.report(Reading::new(Role::Primary, at(1, 5)));
+        assert_eq!(started.elapsed(), Duration::from_secs(5));
     }
 
     #[tokio::test(start_paused = true)]
