@@ -4,7 +4,7 @@ use ryw_core::{ClusterId, Epoch, Position};
 use tokio_postgres::{Client, Error, Row, Statement, types::PgLsn};
 use tower_ryw::topology::{Incarnation, Reading, Role};
 
-use crate::timeline;
+use crate::{error::innermost, timeline};
 
 /// Which position of the primary stands for "everything committed so far".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,15 +165,19 @@ impl Reader {
             return;
         }
         match self.history_file(&format!("{:08X}", timeline.get())).await {
-            Ok(file) => {
-                self.forks = timeline::parse(timeline, &file.unwrap_or_default());
+            Ok(Some(file)) => {
+                self.forks = timeline::parse(timeline, &file);
                 self.history_of = Some(timeline);
             }
-            Err(error) => {
-                self.retry_in = RETRY_AFTER;
-                tracing::warn!(timeline = timeline.get(), %error, "no timeline history: marks from before the failover go to the primary");
-            }
+            // It may be removed, or not be there yet.
+            Ok(None) => self.history_is_missing(timeline, "there is no such file"),
+            Err(error) => self.history_is_missing(timeline, &innermost(&error).to_string()),
         }
+    }
+
+    fn history_is_missing(&mut self, timeline: Epoch, error: &str) {
+        self.retry_in = RETRY_AFTER;
+        tracing::warn!(timeline = timeline.get(), %error, "no timeline history: marks from before the failover go to the primary");
     }
 }
 
