@@ -61,7 +61,10 @@ async fn main() -> Outcome<()> {
         // Those of scripts are not sent. The store looks at the server once a second besides.
         let calls = |command: &str| -> Outcome<u64> {
             let line = server.cli(&["INFO", "commandstats"])?;
-            let line = line.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls="))).map(str::to_owned);
+            let line = line
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")))
+                .map(str::to_owned);
             Ok(line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0))
         };
         let sent = match what {

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use ryw_core::ClusterId;
+#[cfg(feature = "bb8")]
 use tokio_postgres::{Client, Error};
 use tower_ryw::topology::Incarnation;
 
-use crate::reading::{CLUSTER, NodeReading, STARTED};
+use crate::reading::NodeReading;
+#[cfg(feature = "bb8")]
+use crate::reading::{CLUSTER, STARTED};
 
 /// One run of one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,15 +19,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// From what the server says: [`STARTED`], and its system identifier.
+    /// From what the server says: when it was [started](crate::reading::STARTED), and its system identifier.
     pub(crate) fn new(started: i64, cluster: i64) -> Self {
         Self { incarnation: Incarnation(started.cast_unsigned()), cluster: ClusterId::new(cluster.cast_unsigned()) }
-    }
-
-    pub(crate) async fn of(client: &Client) -> Result<Self, Error> {
-        let identify = format!("select {STARTED}, {CLUSTER}");
-        let row = client.query_one(&identify, &[]).await?;
-        Ok(Self::new(row.try_get(0)?, row.try_get(1)?))
     }
 }
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use tower_ryw::Topology;
 
+#[cfg(any(feature = "bb8", feature = "sqlx"))]
+use crate::unfinished::Follower;
 use crate::{
     connect::{Builder, Target},
     watcher::Watchers,
 };
 
-/// The nodes of one cluster, watched, without a pool. The watchers stop when it is dropped.
+/// The nodes of one cluster, watched, without a pool. What watches them stops when it is dropped.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,6 +26,8 @@ use crate::{
 pub struct Nodes {
     #[cfg_attr(not(any(feature = "bb8", feature = "sqlx")), expect(dead_code, reason = "for the pools"))]
     pub(crate) targets: Vec<Arc<Target>>,
+    #[cfg(any(feature = "bb8", feature = "sqlx"))]
+    followers: Vec<Follower>,
     topology: Topology,
     _watchers: Watchers,
 }
@@ -35,7 +39,20 @@ impl Nodes {
     }
 
     pub(crate) fn new(targets: Vec<Arc<Target>>, topology: Topology, watchers: Watchers) -> Self {
-        Self { targets, topology, _watchers: watchers }
+        #[cfg(any(feature = "bb8", feature = "sqlx"))]
+        let followers = targets.iter().map(|target| Follower::of(target)).collect();
+        Self {
+            targets,
+            #[cfg(any(feature = "bb8", feature = "sqlx"))]
+            followers,
+            topology,
+            _watchers: watchers,
+        }
+    }
+
+    #[cfg(any(feature = "bb8", feature = "sqlx"))]
+    pub(crate) fn follower(&self, node: usize) -> &Follower {
+        &self.followers[node]
     }
 
     /// The positions of the nodes, for [`RywLayerBuilder::positions`](tower_ryw::RywLayerBuilder::positions).

@@ -165,19 +165,23 @@ impl Reader {
             return;
         }
         match self.history_file(&format!("{:08X}", timeline.get())).await {
-            Ok(file) => {
-                self.forks = timeline::parse(timeline, &file.unwrap_or_default());
+            Ok(Some(file)) => {
+                self.forks = timeline::parse(timeline, &file);
                 self.history_of = Some(timeline);
             }
-            Err(error) => {
-                self.retry_in = RETRY_AFTER;
-                tracing::warn!(
-                    timeline = timeline.get(),
-                    error = %innermost(&error),
-                    "the history of a timeline can't be read: marks from before it go to the primary, and losses are not told"
-                );
-            }
+            // It may be removed, or not be there yet.
+            Ok(None) => self.history_is_missing(timeline, "there is no such file"),
+            Err(error) => self.history_is_missing(timeline, &innermost(&error).to_string()),
         }
+    }
+
+    fn history_is_missing(&mut self, timeline: Epoch, error: &str) {
+        self.retry_in = RETRY_AFTER;
+        tracing::warn!(
+            timeline = timeline.get(),
+            %error,
+            "the history of a timeline can't be read: marks from before it go to the primary, and losses are not told"
+        );
     }
 }
 

@@ -76,11 +76,12 @@ async fn connect(target: &Target, capture: Capture) -> Result<Reader, String> {
     }
 }
 
-/// Reads until the connection fails.
+/// Reads until the connection fails. The first reading is due at once: who asked while there was no connection waits for it.
 async fn read(watch: &mut Watch, mut reader: Reader, target: &Target, shown: &mut Shown) {
     let topology = watch.topology().clone();
+    let mut is_first = true;
     loop {
-        let turn = watch.next().await;
+        let turn = if std::mem::take(&mut is_first) { watch.begin() } else { watch.next().await };
         match timeout(READ_DEADLINE, reader.read(shown)).await {
             Ok(Ok(Some(reading))) if reading.is_known(topology.view().epoch()) => turn.report(reader.report(reading)),
             Ok(Ok(_)) => drop(turn),

@@ -198,3 +198,20 @@ async fn what_was_seen_does_not_vanish_where_waiting_commits_are_hidden() {
     until("the primary shows it", async || monotonic(&world).await.status.is_success()).await;
     assert_eq!(monotonic(&world).await.value(), Some(2));
 }
+
+#[tokio::test]
+async fn a_history_that_is_not_there_is_looked_for_again() {
+    let cluster = launch(Cluster::builder().standby(Standby::named("r1"))).await;
+    let primary = cluster.primary();
+    primary.psql(&format!("{HELPERS}; {WATCHES}; {}", READS_HISTORY[0])).unwrap();
+    let helper = "create or replace function ryw.timeline_history(timeline text) returns text language sql as";
+    primary.psql(&format!("{helper} 'select null::text'")).unwrap();
+    let mut world = start(cluster).await;
+    lose_a_write(&mut world, &[]).await;
+    for _ in 0..20 {
+        let read = world.service.read("me", "note").await;
+        assert_eq!((read.value(), read.served().0, read.lost()), (Some(1), "primary", None), "{read:?}");
+    }
+    world.standby().psql(HELPERS).unwrap();
+    until("the loss is told", async || world.service.read("me", "note").await.lost().is_some()).await;
+}

@@ -1,6 +1,6 @@
 //! Nobody knows what became of a write: until it can't commit any more, its session stays where it would be seen.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -20,7 +20,7 @@ use tokio::{
 };
 use tower_ryw::{RywContext, topology::NodeState};
 
-use crate::world::{World, select, until, upsert};
+use crate::world::{World, at_once, select, until, upsert};
 
 /// Longer than the window for which a session is held at least.
 const SLOW: &str = "select pg_sleep(3.5); \
@@ -98,6 +98,38 @@ async fn f10_a_statement_that_outlives_its_dropped_request_is_waited_for() {
     let world = start(Router::new().route("/slow", put(write_slowly))).await;
     send_and_leave(&world).await;
     is_held_until_it_commits(&world).await;
+}
+
+/// However many there are: one connection asks for all of them.
+#[tokio::test]
+async fn many_statements_that_were_given_up_are_followed_together() {
+    let world = start(Router::new().route("/slow", put(give_up))).await;
+    let given_up = at_once(8, || {
+        let service = world.service.clone();
+        async move { service.send(slow_request()).await.status }
+    });
+    let followers = || {
+        let name = "tower-ryw follower";
+        let count = format!("select count(*) from pg_stat_activity where application_name = '{name}'");
+        world.server("primary").psql(&count).unwrap().parse::<usize>().unwrap()
+    };
+    let (mut most, mut seen) = (0, 0);
+    let mut serving = pin!(given_up);
+    let statuses = loop {
+        match timeout(Duration::from_millis(20), &mut serving).await {
+            Ok(statuses) => break statuses,
+            Err(_) => most = followers().max(most),
+        }
+    };
+    assert_eq!(statuses, [StatusCode::GATEWAY_TIMEOUT; 8]);
+    until("nothing is followed any more", async || {
+        let now = followers();
+        (most, seen) = (most.max(now), seen + now);
+        seen > 0 && now == 0
+    })
+    .await;
+    assert_eq!(most, 1);
+    assert_eq!(committed(&world), Some(2), "and not before all is over");
 }
 
 async fn write_for_ever(State(pool): State<RywPool>) -> StatusCode {

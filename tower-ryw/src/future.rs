@@ -53,8 +53,8 @@ pin_project! {
         Prepare { held: Option<(S, Request<B>)>, work: Work<Prepared> },
         // The service is at work.
         Serve { #[pin] response: S::Future },
-        // The response is held back until its mark is safe.
-        Record { response: Option<S::Response>, work: Work<Saved> },
+        // The answer is held back until its mark is safe: also an error, after which a client may ask again.
+        Record { answer: Option<Result<S::Response, S::Error>>, work: Work<Saved> },
         Refuse { refusal: Refusal },
         Done,
     }
@@ -207,32 +207,31 @@ where
                     }
                 }
                 Stage::Serve { response } => {
-                    // An error is not an answer: the guard marks it as unknown.
-                    let mut response = ready!(this.guard.scope.enter(|| response.poll(cx)))?;
+                    let mut answer = ready!(this.guard.scope.enter(|| response.poll(cx)));
                     let Some(context) = this.guard.scope.ready() else {
                         this.state.set(State::Done);
-                        return Poll::Ready(Ok(response));
+                        return Poll::Ready(answer);
                     };
-                    match after(context, &response) {
+                    match after(context, &answer) {
                         Ok(saved) => {
-                            finish(context, saved, &mut response);
+                            finish(context, saved, &mut answer);
                             this.guard.armed = false;
                             this.state.set(State::Done);
-                            return Poll::Ready(Ok(response));
+                            return Poll::Ready(answer);
                         }
-                        Err(work) => this.state.set(State::Record { response: Some(response), work }),
+                        Err(work) => this.state.set(State::Record { answer: Some(answer), work }),
                     }
                 }
-                Stage::Record { response, work } => {
+                Stage::Record { answer, work } => {
                     let saved = ready!(work.as_mut().poll(cx));
-                    let response = response.take();
+                    let answer = answer.take();
                     let context = this.guard.scope.ready().cloned();
                     this.guard.armed = false;
                     this.state.set(State::Done);
-                    if let (Some(mut response), Some(context)) = (response, context) {
+                    if let (Some(mut answer), Some(context)) = (answer, context) {
                         context.config().recorded(saved.event);
-                        finish(&context, Some(saved), &mut response);
-                        return Poll::Ready(Ok(response));
+                        finish(&context, Some(saved), &mut answer);
+                        return Poll::Ready(answer);
                     }
                 }
                 Stage::Refuse { refusal } => {
@@ -247,18 +246,22 @@ where
 }
 
 /// What there is to do once the service has answered: nothing or little, or work that takes time.
-fn after<R>(context: &RywContext, response: &Response<R>) -> Result<Option<Saved>, Work<Saved>> {
+fn after<R, E>(context: &RywContext, answer: &Result<Response<R>, E>) -> Result<Option<Saved>, Work<Saved>> {
     let terms = context.identity().terms;
     let ended = context.end();
-    let effect = match outcome(terms.intent, ended.told, response) {
+    let found = match answer {
+        Ok(response) => outcome(terms.intent, ended.told, response),
+        Err(_) => unanswered(terms.intent, ended.told),
+    };
+    let shows =
+        |answer: &Result<Response<R>, E>| matches!(answer, Ok(response) if !response.status().is_server_error());
+    let effect = match found {
         Outcome::Unknown => Effect::Unknown,
         Outcome::Committed => {
             Effect::Write { known: ended.written, shown: terms.reads_raise_marks, served: ended.served }
         }
         // "Not found" and "not modified" show what is there as well.
-        Outcome::NotWritten if terms.reads_raise_marks && !response.status().is_server_error() => {
-            Effect::Read { served: ended.served }
-        }
+        Outcome::NotWritten if terms.reads_raise_marks && shows(answer) => Effect::Read { served: ended.served },
         Outcome::NotWritten => return Ok(context.replace_dead_cookie()),
     };
     let keys = context.keys_to_mark();
@@ -274,9 +277,11 @@ fn after<R>(context: &RywContext, response: &Response<R>) -> Result<Option<Saved
     }
 }
 
-fn finish<R>(context: &RywContext, saved: Option<Saved>, response: &mut Response<R>) {
+fn finish<R, E>(context: &RywContext, saved: Option<Saved>, answer: &mut Result<Response<R>, E>) {
     context.report();
-    context.annotate(saved, response.headers_mut());
+    if let Ok(response) = answer {
+        context.annotate(saved, response.headers_mut());
+    }
 }
 
 impl<S, B> fmt::Debug for ResponseFuture<S, B>

@@ -428,6 +428,7 @@ impl RywLayerBuilder {
         const HOUR: Duration = Duration::from_secs(60 * 60);
         for (setting, value, max, hint) in [
             ("window", Some(self.window), HOUR, "; to switch enforcement off, use enabled(false)"),
+            ("adaptive_window", self.adaptive_window.as_ref().map(AdaptiveWindow::min), HOUR, " as its lower bound"),
             ("adaptive_window", self.adaptive_window.as_ref().map(AdaptiveWindow::max), HOUR, ""),
             ("session_ttl", self.session_ttl, HOUR * 24 * 365, ""),
             ("store_deadline", Some(self.store_deadline), HOUR, ""),

@@ -221,6 +221,8 @@ pub(crate) fn record_unknown(config: &Config, keys: &[SubjectKey]) -> Saved {
 
 /// The longest that something is waited for which may still commit.
 const MAX_UNFINISHED: Duration = Duration::from_secs(60 * 60);
+/// Between two renewals of its mark; each lasts for twice that at least.
+const MIN_RENEWAL: Duration = Duration::from_millis(100);
 
 /// Goes on holding the subjects of an unknown outcome until all of `ended` have ended. The task ends with them, with
 /// the layer, or after an hour.
@@ -230,7 +232,8 @@ pub(crate) fn hold_until(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec
         return;
     }
     let layer = Arc::downgrade(config);
-    let mut half_a_window = config.window.now() / 2;
+    // The first mark may be shorter than the renewals are.
+    let mut pause = config.window.now() / 2;
     drop(runtime.spawn(async move {
         let all = async {
             for one in ended {
@@ -238,10 +241,11 @@ pub(crate) fn hold_until(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec
             }
         };
         let mut all = pin!(timeout(MAX_UNFINISHED, all));
-        while timeout(half_a_window, &mut all).await.is_err() {
+        while timeout(pause, &mut all).await.is_err() {
             let Some(config) = layer.upgrade() else { return };
-            half_a_window = config.window.now() / 2;
-            if let Err(error) = config.store.join(&keys, &unknown(&config)).await {
+            pause = (config.window.now() / 2).max(MIN_RENEWAL);
+            let renewed = Update { hold: Some(pause * 2), ..unknown(&config) };
+            if let Err(error) = config.store.join(&keys, &renewed).await {
                 tracing::warn!(%error, "the mark of an unfinished write was not renewed");
             }
         }

@@ -63,6 +63,9 @@ pub(crate) fn attempt(
             next = decide(&question);
         }
     }
+    if let (Next::Serve(Decision { reason: Reason::Behind, .. }), Some(topology)) = (&next, &config.topology) {
+        topology.missed();
+    }
     match next {
         Next::Serve(decision) => Attempt::Routed(Routing { required: required.clone(), decision, permit }),
         Next::Wait { offset } => Attempt::Wait { offset },

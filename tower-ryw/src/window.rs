@@ -73,7 +73,7 @@ pub struct Measurement {
 }
 
 impl AdaptiveWindow {
-    /// A window that is never shorter than `min` and never longer than `max`.
+    /// A window that is never shorter than `min`, which must be positive, and never longer than `max`.
     #[must_use]
     pub fn new(min: Duration, max: Duration) -> Self {
         Self(Arc::new(Inner { min, max: max.max(min), measured: Mutex::default() }))
@@ -107,6 +107,11 @@ impl AdaptiveWindow {
             Some(quantile) => (quantile.max(under_way.unwrap_or_default()) * 2).clamp(self.0.min, self.0.max),
             None => self.0.max,
         }
+    }
+
+    /// The shortest that it can get.
+    pub(crate) fn min(&self) -> Duration {
+        self.0.min
     }
 
     /// The longest that it can get.

@@ -14,7 +14,7 @@ use tower_ryw::{
     topology::{NodeState, NodeView},
 };
 
-use crate::{connect::Target, gate::Admitted, nodes::Nodes, trouble::Trouble, unfinished::Trace};
+use crate::{gate::Admitted, nodes::Nodes, trouble::Trouble, unfinished::Trace};
 
 #[cfg(feature = "sqlx")]
 pub use self::sqlx::{RywSqlxPool, SqlxOptions};
@@ -166,10 +166,6 @@ async fn to_primary<P: Pools>(pools: &P, context: &RywContext, reason: Reason) -
 }
 
 impl Nodes {
-    pub(crate) fn target(&self, node: usize) -> &Arc<Target> {
-        &self.targets[node]
-    }
-
     pub(crate) fn name(&self, node: usize) -> &NodeName {
         &self.targets[node].name
     }

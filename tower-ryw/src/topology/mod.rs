@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use ryw_core::{Epoch, Lineage, Position, Relation};
 use tokio::{
     task::yield_now,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 pub use sampler::Sample;
@@ -112,6 +112,8 @@ pub struct Watch {
     pause: Duration,
     /// Readings in a row while somebody waits.
     hurried: u32,
+    /// When the last reading was begun.
+    begun: Option<Instant>,
 }
 
 /// One reading that is under way. Dropping it without a report means that it failed.
@@ -161,7 +163,7 @@ impl Topology {
         });
         let node = view.nodes.len() - 1;
         self.0.view.store(Arc::new(view));
-        Watch { topology: self.clone(), node, sampler, pause: Duration::from_millis(20), hurried: 0 }
+        Watch { topology: self.clone(), node, sampler, pause: Duration::from_millis(20), hurried: 0, begun: None }
     }
 
     /// What is known now.
@@ -267,6 +269,11 @@ impl Topology {
         Some(waiter)
     }
 
+    /// A read has gone to the primary because no replica was known to be fresh enough: they are read again soon.
+    pub(crate) fn missed(&self) {
+        self.0.writer.lock().samplers.iter().for_each(|sampler| sampler.missed.notify_one());
+    }
+
     fn update(&self, change: impl FnOnce(&mut View, &mut Writer)) {
         let reached = {
             let mut writer = self.0.writer.lock();
@@ -338,12 +345,13 @@ impl Watch {
         self
     }
 
-    /// Waits until the next reading is due: after the pause, or at once when somebody asks for a [`Sample`] or waits
-    /// for a replica. Cancelling it loses nothing.
+    /// Waits until the next reading is due: after the pause, or at once when it is the first, or when somebody asks for a
+    /// [`Sample`] or waits for a replica. Cancelling it loses nothing.
     pub async fn next(&mut self) -> Turn<'_> {
         self.hurried = if self.topology.waiting() > 0 { self.hurried.saturating_add(1) } else { 0 };
         let pause = match self.hurried {
-            0 => self.pause,
+            0 if self.begun.is_some() => self.pause,
+            0 => Duration::ZERO,
             1..=BURST => Duration::ZERO,
             _ => HURRIED_PAUSE.min(self.pause),
         };
@@ -351,8 +359,16 @@ impl Watch {
             // Not a sleep, which would last until the timer's next tick.
             yield_now().await;
         } else {
+            let (sampler, begun) = (&self.sampler, self.begun);
+            let missed = async {
+                sampler.missed.notified().await;
+                if let Some(begun) = begun {
+                    sleep_until(begun + HURRIED_PAUSE).await;
+                }
+            };
             tokio::select! {
-                () = self.sampler.hurry.notified() => {}
+                () = sampler.hurry.notified() => {}
+                () = missed => {}
                 () = sleep(pause) => {}
             }
         }
@@ -362,7 +378,9 @@ impl Watch {
     /// Starts a reading now. Everything that was asked for until now is answered by it, so the query must not have
     /// been sent yet.
     pub fn begin(&mut self) -> Turn<'_> {
-        Turn { started: Instant::now(), asked: self.sampler.take(), watch: self, reported: false }
+        let started = Instant::now();
+        self.begun = Some(started);
+        Turn { started, asked: self.sampler.take(), watch: self, reported: false }
     }
 
     /// The topology this node belongs to.
@@ -599,6 +617,16 @@ mod tests {
         assert_eq!(topology.waiting(), 1);
         drop(replica);
         far.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_reading_is_due_at_once() {
+        let mut watch = Topology::new().add("p").pause(Duration::from_secs(5));
+        let started = Instant::now();
+        watch.next().await.report(Reading::new(Role::Primary, at(1, 5)));
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        watch.next().await.report(Reading::new(Role::Primary, at(1, 5)));
+        assert_eq!(started.elapsed(), Duration::from_secs(5));
     }
 
     #[tokio::test(start_paused = true)]

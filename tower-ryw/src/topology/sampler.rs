@@ -21,6 +21,8 @@ pub(super) struct Sampler {
     waiting: Mutex<Vec<Question>>,
     /// Tells the node's watcher that somebody is in a hurry.
     pub(super) hurry: Notify,
+    /// Tells it that a read had to do without the node.
+    pub(super) missed: Notify,
 }
 
 /// Somebody who wants to know.

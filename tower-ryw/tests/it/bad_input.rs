@@ -94,10 +94,11 @@ async fn what_only_responses_say_is_not_believed() {
 #[test]
 fn settings_that_can_not_be_used_are_named() {
     use std::time::Duration;
-    use tower_ryw::{Intent, Ladder, RouteRule};
-    let zero = Duration::ZERO;
+    use tower_ryw::{AdaptiveWindow, Intent, Ladder, RouteRule};
+    let (zero, minute) = (Duration::ZERO, Duration::from_secs(60));
     for (builder, part) in [
         (RywLayer::builder().window(zero), "window is zero"),
+        (RywLayer::builder().adaptive_window(AdaptiveWindow::new(zero, minute)), "adaptive_window is zero"),
         (RywLayer::builder().session_ttl(zero), "session_ttl is zero"),
         (RywLayer::builder().store_deadline(zero), "store_deadline is zero"),
         (RywLayer::builder().sample_deadline(zero), "sample_deadline is zero"),

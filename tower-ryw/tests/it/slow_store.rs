@@ -5,9 +5,10 @@ use std::{future::pending, time::Duration};
 use ryw_core::{
     Loaded, MarkStore, Marks, Position, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Unsettled, Update,
 };
+use tower::{ServiceBuilder, ServiceExt};
 use tower_ryw::{Ladder, LocalStore, RywLayer};
 
-use crate::harness::{Fixture, session, values};
+use crate::harness::{Fixture, request, session, values};
 
 #[derive(Clone, Debug)]
 struct Remote {
@@ -133,6 +134,27 @@ async fn a_failed_write_is_marked_before_its_response_leaves() {
     let fixture = Fixture { app: failing.layer(layer), store: fixture.store };
     fixture.send("POST", "/fail", &[session("me")], "").await;
     assert_eq!(local.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_is_marked_before_it_is_returned() {
+    let topology = fixture(How::Slow, true).store.topology().clone();
+    for how in [None, Some(How::Slow)] {
+        let local = LocalStore::new();
+        let builder = RywLayer::builder().positions(topology.clone());
+        let builder = match how {
+            None => builder.store(local.clone()),
+            Some(how) => builder.store(Remote { how, local: local.clone() }),
+        };
+        let failing = tower::service_fn(|_: http::Request<axum::body::Body>| async {
+            Err::<http::Response<axum::body::Body>, _>(std::io::Error::other("connection reset"))
+        });
+        let service = ServiceBuilder::new().layer(builder.build().unwrap()).service(failing);
+        let mut serving = Box::pin(service.oneshot(request("POST", "/", &[session("me")], "")));
+        // Kept until the end: whoever retries does so before it drops what has failed.
+        (&mut serving).await.unwrap_err();
+        assert_eq!(local.len(), 1, "{how:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -96,6 +96,25 @@ async fn caught_up(cluster: &Cluster, offset: u64) {
     cluster.set("r2", replica(1, offset)).await;
 }
 
+/// Renewals have their distance, also where a window is shorter than that.
+#[tokio::test(start_paused = true)]
+async fn a_short_window_does_not_end_between_two_renewals() {
+    let cluster = Cluster::start().await;
+    let layer = cluster.layer().window(Duration::from_millis(4)).build().unwrap();
+    settled(&cluster, &layer).await;
+    let transactions = Transactions::new();
+    let client = Client::with(&layer, handler(&transactions, 1, Some(StatusCode::BAD_GATEWAY)));
+    client.send("POST", "/it", &[ME]).await;
+    for _ in 0..1000 {
+        sleep(Duration::from_millis(1)).await;
+        let route = route(&client).await;
+        assert!(route.starts_with("primary;reason=pending-write"), "{route}");
+    }
+    transactions.end(1);
+    sleep(Duration::from_millis(250)).await;
+    assert!(!route(&client).await.contains("pending-write"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn its_session_is_held_until_it_has_ended_and_a_sample_stands_for_it() {
     for status in [None, Some(StatusCode::BAD_GATEWAY)] {
