@@ -147,14 +147,15 @@ mod tests {
 
     use super::*;
 
-    /// On a paused clock nothing is late but what should be, so the comparison with the oracle is exact.
+    /// On a paused clock nothing is late but what should be, so what is compared is the guess whether a wait is worth a
+    /// try. It runs for so long that chance stays well below what is tolerated.
     #[tokio::test(start_paused = true)]
     async fn comes_within_one_percent_of_the_oracle_and_is_never_stale() {
         for lag in [5, 50, 150, 500] {
             let lag = Duration::from_millis(lag);
             let backend = Backend::Embedded(LaggingStore::builder().replicas(2).lag(lag).start());
             let Measured { reports: [naive, _, ours], ideal } =
-                measure(&backend, 16, Duration::from_secs(20)).await.unwrap();
+                measure(&backend, 16, Duration::from_secs(45)).await.unwrap();
             assert!(naive.stale() > 150, "chances to see a stale read at {lag:?}: {}", naive.stale());
             assert_eq!((ours.stale(), ours.errors), (0, 0), "{lag:?}");
             let (ideal, ours) = (ideal.unwrap(), table::by_replicas(&ours.reads).unwrap());
