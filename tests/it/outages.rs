@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     routing::get,
 };
-use ryw_postgres::{Builder, RywPool};
+use ryw_postgres::{Builder, RywPool, tokio_postgres};
 use ryw_testing::{
     proxy::{Direction, Proxy},
     servers::postgres::{Cluster, Standby},
@@ -16,7 +16,7 @@ use ryw_testing::{
 use tokio::{task::JoinSet, time::timeout};
 use tower_ryw::topology::NodeState;
 
-use crate::world::{Reply, World, address, at_once, behind, launch, select, until, until_shown};
+use crate::world::{DEADLINE, Reply, World, address, at_once, behind, launch, select, until, until_shown};
 
 /// An application's own: the pool does not interrupt what a handler asks over a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -157,6 +157,31 @@ async fn a_replica_that_only_its_watcher_reaches_is_ejected_and_returns() {
         read.node() == Some("r1")
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_gives_no_more_connections_is_not_waited_for() {
+    let cluster = launch(Cluster::builder().standby(Standby::named("r1"))).await;
+    let pool = primary(&cluster).replica_named("r1", cluster.standbys()[0].url());
+    // It would be waited for until long after this test has been given up.
+    let pool = pool.connect_deadline(Duration::from_secs(3600));
+    let world = World::over(cluster, pool, Router::new(), |layer| layer).await;
+    world.service.put("me", "note", 1).await;
+    world.caught_up().await;
+    let mut others = Vec::new();
+    let url = world.standby().url();
+    let full = loop {
+        match tokio_postgres::connect(&url, tokio_postgres::NoTls).await {
+            Ok((client, connection)) => {
+                tokio::spawn(connection);
+                others.push(client);
+            }
+            Err(error) => break error,
+        }
+    };
+    assert!(full.code().is_some(), "it has run out of connections: {full:?}");
+    let read = timeout(DEADLINE, world.service.read("me", "note")).await.expect("somebody else serves");
+    assert_eq!((read.value(), read.served().0), (Some(1), "primary"), "{read:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What looks like one pool, and follows the current request's route.
 
 use std::{
+    future::pending,
     ops::{Deref, DerefMut},
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
 use bb8::{ManageConnection, Pool, PooledConnection, RunError};
 use parking_lot::Mutex;
 use ryw_core::Position;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
 use tower_ryw::{
     NodeName, Reason, RywContext, Topology,
@@ -23,7 +24,7 @@ use super::{Failure, PoolError, PoolErrorKind, Pools, QueryError, follow, reason
 use crate::{
     backend::{ASK_DEADLINE, Backend},
     connect::{Builder, Target},
-    error::ConnectError,
+    error::{ConnectError, innermost},
     gate::{Admitted, Link},
     nodes::Nodes,
     reading::{Capture, NodeReading, parse, prepare},
@@ -47,7 +48,7 @@ pub struct RywPool(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     nodes: Nodes,
-    pools: Vec<Pool<Manager>>,
+    pools: Vec<(Pool<Manager>, Refused)>,
 }
 
 /// A connection to one node, back in the pool when dropped. Dereferences to [`tokio_postgres::Client`].
@@ -70,6 +71,14 @@ pub struct RywConnection {
     /// A statement that was given to the pool itself is under way.
     at_work: bool,
     _in_use: Option<InUse>,
+}
+
+/// How long to wait for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    UntilDeadline,
+    /// No longer than until the server has refused one.
+    UntilRefused,
 }
 
 /// There until the connection is dropped.
@@ -97,7 +106,13 @@ struct Seen {
 
 /// Makes connections for bb8.
 #[derive(Debug)]
-pub(crate) struct Manager(Arc<Target>);
+pub(crate) struct Manager {
+    target: Arc<Target>,
+    refused: Refused,
+}
+
+/// Why a server has last refused a connection. bb8 tries again by itself until somebody's deadline, and does not say why.
+type Refused = Arc<watch::Sender<Option<String>>>;
 
 impl RywPool {
     /// Settings for a pool.
@@ -142,7 +157,7 @@ impl RywPool {
     /// As [`get`](Self::get), and [`PoolErrorKind::NoReplica`] when none is in service.
     pub async fn replica(&self) -> Result<RywConnection, PoolError> {
         let none = || PoolError::new("any replica", PoolErrorKind::NoReplica);
-        self.0.take(self.0.nodes.any_replica(&[]).ok_or_else(none)?).await
+        self.0.take(self.0.nodes.any_replica(&[]).ok_or_else(none)?, Patience::UntilDeadline).await
     }
 
     /// Runs one statement where the current request is to be served, and returns its rows.
@@ -221,13 +236,14 @@ impl Pools for Inner {
     }
 
     async fn read(&self, node: usize, context: &RywContext) -> Result<(RywConnection, Admitted), PoolError> {
-        let connection = self.take(node).await?;
+        // Somebody else may have a connection for it.
+        let connection = self.take(node, Patience::UntilRefused).await?;
         let admitted = connection.link().admit_read(self.nodes.topology(), context, connection.ask()).await?;
         Ok((connection, admitted))
     }
 
     async fn write(&self, node: usize) -> Result<(RywConnection, Admitted, Arc<Trace>), PoolError> {
-        let mut connection = self.take(node).await?;
+        let mut connection = self.take(node, Patience::UntilDeadline).await?;
         let admitted = connection.link().admit_write(self.nodes.topology(), connection.ask()).await?;
         let trace = Trace::of_backend(&self.nodes, node, admitted, &connection.connection.backend);
         connection.trace = Some(Arc::clone(&trace));
@@ -241,18 +257,37 @@ impl Inner {
     }
 
     /// A live connection, within the pool's deadline; at once an error when the node goes down meanwhile.
-    async fn take(&self, node: usize) -> Result<RywConnection, PoolError> {
+    async fn take(&self, node: usize, patience: Patience) -> Result<RywConnection, PoolError> {
         let name = self.nodes.name(node);
+        let (pool, refused) = &self.pools[node];
         let error_of = |kind| PoolError::new(name.as_str(), kind);
+        let because = |error: PoolError| match &*refused.borrow() {
+            Some(why) => error.with_source(why.clone()),
+            None => error,
+        };
+        // What has been refused before is no concern of this request.
+        let mut refusals = refused.subscribe();
         loop {
+            let is_refused = async {
+                while refusals.changed().await.is_ok() {
+                    if refusals.borrow_and_update().is_some() {
+                        return;
+                    }
+                }
+                // There is nobody to make connections any more.
+                pending().await
+            };
             let connection = tokio::select! {
                 biased;
-                connection = self.pools[node].get_owned() => connection,
+                connection = pool.get_owned() => connection,
                 () = self.nodes.goes_down(node, Duration::ZERO) => return Err(error_of(PoolErrorKind::Down)),
+                () = is_refused, if patience == Patience::UntilRefused => {
+                    return Err(because(error_of(PoolErrorKind::Connect)));
+                }
             };
             let connection = connection.map_err(|error| match error {
                 RunError::User(error) => error_of(PoolErrorKind::Connect).with_source(error),
-                RunError::TimedOut => error_of(PoolErrorKind::Timeout),
+                RunError::TimedOut => because(error_of(PoolErrorKind::Timeout)),
             })?;
             // One that died while idle: dropping it makes room for a new one.
             if !connection.client.is_closed() {
@@ -393,12 +428,14 @@ impl Builder {
         let (max, deadline) = (self.max_connections, self.connect_deadline);
         let nodes = self.watch().await?;
         let pool = |target: &Arc<Target>| {
-            Pool::builder()
+            let (target, refused) = (Arc::clone(target), Refused::default());
+            let pool = Pool::builder()
                 .max_size(max)
                 .connection_timeout(deadline)
                 // A dead connection is noticed without asking: see `take`.
                 .test_on_check_out(false)
-                .build_unchecked(Manager(Arc::clone(target)))
+                .build_unchecked(Manager { target, refused: Arc::clone(&refused) });
+            (pool, refused)
         };
         let pools = nodes.targets.iter().map(pool).collect();
         Ok(RywPool(Arc::new(Inner { nodes, pools })))
@@ -410,9 +447,14 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     async fn connect(&self) -> Result<Connection, Error> {
-        let client = self.0.make.connect(self.0.config.clone()).await?;
-        let backend = Backend::of(&client).await?;
-        let target = Arc::clone(&self.0);
+        let connecting = async {
+            let client = self.target.make.connect(self.target.config.clone()).await?;
+            let backend = Backend::of(&client).await?;
+            Ok((client, backend))
+        };
+        let connected: Result<_, Error> = connecting.await;
+        self.refused.send_replace(connected.as_ref().err().map(|error| innermost(error).to_string()));
+        let ((client, backend), target) = (connected?, Arc::clone(&self.target));
         Ok(Connection { client, target, backend, seen: Mutex::default(), abandoned: AtomicBool::new(false) })
     }
 

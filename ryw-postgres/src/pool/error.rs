@@ -56,8 +56,8 @@ impl fmt::Display for PoolError {
         match kind {
             PoolErrorKind::Timeout => write!(
                 f,
-                "no connection to {node} within the deadline: it can't be reached, or all connections are in use \
-                 (Builder::max_connections)"
+                "no connection to {node} within the deadline: all of this pool's are in use (Builder::max_connections), or \
+                 the server gives no more"
             )?,
             PoolErrorKind::Connect => write!(f, "no connection to {node} could be made")?,
             PoolErrorKind::NoPrimary => {
