@@ -6,7 +6,7 @@
 //! Marks are joined, so it makes no difference how often and in which order they arrive.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Weak},
     time::Duration,
@@ -50,8 +50,9 @@ struct State {
     away_since: Option<Instant>,
     tries: u32,
     kept: HashMap<SubjectKey, Kept>,
-    /// Each kept subject once, in the order in which they came.
-    order: VecDeque<SubjectKey>,
+    /// The same subjects, by their places in line.
+    line: BTreeMap<u64, SubjectKey>,
+    next_place: u64,
     dropped: u64,
 }
 
@@ -60,6 +61,7 @@ struct Kept {
     marks: Marks,
     held_until: Option<Instant>,
     since: Instant,
+    place: u64,
 }
 
 /// How a store that was given to the layer is doing.
@@ -74,7 +76,7 @@ pub struct StoreHealth {
     pub backlog: usize,
     /// How long the oldest of them has waited.
     pub oldest: Option<Duration>,
-    /// Subjects whose marks were dropped because too many waited.
+    /// Subjects whose marks were dropped, because too many waited or the store could make nothing of its own entry.
     pub dropped: u64,
 }
 
@@ -85,7 +87,8 @@ impl Guarded {
 
     pub(crate) fn health(&self) -> StoreHealth {
         let state = self.0.state.lock();
-        let oldest = state.order.front().and_then(|key| state.kept.get(key)).map(|kept| kept.since.elapsed());
+        let oldest = state.line.first_key_value().and_then(|(_, key)| state.kept.get(key));
+        let oldest = oldest.map(|kept| kept.since.elapsed());
         StoreHealth {
             away: state.away_since.map(|since| since.elapsed()),
             tries: state.tries,
@@ -133,6 +136,10 @@ impl Inner {
 
     /// Nobody asks it any more until a task has found it again. The task ends then, or with the last request's layer.
     fn went_away(inner: &Arc<Self>, error: &StoreError) {
+        // Where one entry makes no sense, the others do.
+        if error.kind() == StoreErrorKind::Corrupt {
+            return;
+        }
         let Ok(runtime) = Handle::try_current() else { return };
         let mut state = inner.state.lock();
         if state.away_since.is_none() {
@@ -144,6 +151,10 @@ impl Inner {
     }
 
     fn keep(inner: &Arc<Self>, keys: &[SubjectKey], update: &Update, error: &StoreError) {
+        if error.kind() == StoreErrorKind::Corrupt {
+            inner.state.lock().dropped += keys.len() as u64;
+            return;
+        }
         inner.state.lock().keep(keys, update);
         // It may have come back since it failed, and what is kept now would be kept for ever.
         Self::went_away(inner, error);
@@ -160,13 +171,13 @@ impl Inner {
         loop {
             let batch: Vec<(SubjectKey, Update)> = {
                 let state = self.state.lock();
-                let batch = state.order.iter().take(BATCH).filter_map(|key| Some((*key, state.kept.get(key)?)));
+                let batch = state.line.values().take(BATCH).filter_map(|key| Some((*key, state.kept.get(key)?)));
                 batch.map(|(key, kept)| (key, kept.update())).collect()
             };
             if batch.is_empty() {
-                // Nothing can be kept between this look and the end of being away.
+                // Looked at once more: nothing can be kept between this and the end of being away.
                 let mut state = self.state.lock();
-                if state.kept.is_empty() {
+                if state.line.is_empty() {
                     state.away_since = None;
                     return true;
                 }
@@ -177,7 +188,10 @@ impl Inner {
                 let (inner, join) = (Arc::clone(self), self.store.join(&[*key], update));
                 joins.spawn(async move { inner.in_time(join).await });
             }
-            if joins.join_all().await.iter().any(Result::is_err) {
+            let is_away = |answer: &Result<(), StoreError>| {
+                answer.as_ref().is_err_and(|error| error.kind() != StoreErrorKind::Corrupt)
+            };
+            if joins.join_all().await.iter().any(is_away) {
                 return false;
             }
             self.state.lock().delivered(&batch);
@@ -196,24 +210,23 @@ impl State {
     }
 
     fn keep(&mut self, keys: &[SubjectKey], update: &Update) {
-        let State { kept, order, dropped, .. } = self;
+        let State { kept, line, next_place, dropped, .. } = self;
         let now = Instant::now();
         let held_until = update.hold.map(|hold| now + hold);
         for key in keys {
             let entry = kept.entry(*key).or_insert_with(|| {
-                order.push_back(*key);
-                Kept { marks: Marks::none(), held_until: None, since: now }
+                let place = *next_place;
+                line.insert(place, *key);
+                *next_place += 1;
+                Kept { marks: Marks::none(), held_until: None, since: now, place }
             });
             entry.marks.join(&update.marks);
             entry.held_until = entry.held_until.max(held_until);
-        }
-        while kept.len() > CAPACITY {
-            match order.pop_front() {
-                Some(oldest) => {
-                    kept.remove(&oldest);
-                    *dropped += 1;
-                }
-                None => return,
+            if kept.len() > CAPACITY
+                && let Some((_, oldest)) = line.pop_first()
+            {
+                kept.remove(&oldest);
+                *dropped += 1;
             }
         }
     }
@@ -221,13 +234,14 @@ impl State {
     /// What has come since is delivered in its turn.
     fn delivered(&mut self, batch: &[(SubjectKey, Update)]) {
         for (key, update) in batch {
-            if self.order.front() == Some(key) {
-                self.order.pop_front();
-            }
-            match self.kept.get(key) {
-                Some(kept) if update.marks.covers(&kept.marks) && !kept.outlasts(update) => drop(self.kept.remove(key)),
-                Some(_) => self.order.push_back(*key),
-                None => {}
+            let Some(kept) = self.kept.get_mut(key) else { continue };
+            self.line.remove(&kept.place);
+            if update.marks.covers(&kept.marks) && !kept.outlasts(update) {
+                self.kept.remove(key);
+            } else {
+                kept.place = self.next_place;
+                self.line.insert(self.next_place, *key);
+                self.next_place += 1;
             }
         }
     }
@@ -327,5 +341,55 @@ fn joined(own: Loaded, answer: Result<Loaded, StoreError>) -> Loaded {
 impl fmt::Debug for Guarded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guarded").field("store", &self.0.store).field("health", &self.health()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ryw_core::{ClusterId, Epoch};
+
+    use super::*;
+
+    fn key(number: u64) -> SubjectKey {
+        SubjectKey::from_bytes(u128::from(number).to_le_bytes())
+    }
+
+    fn at(offset: u64) -> Update {
+        let position = Position::new(ClusterId::new(1), Epoch::new(1), offset);
+        Update { marks: Marks::at(position), hold: None }
+    }
+
+    fn check(state: &State) {
+        assert_eq!(state.line.len(), state.kept.len());
+        assert!(state.line.iter().all(|(place, key)| state.kept[key].place == *place));
+    }
+
+    #[test]
+    fn everybody_has_one_place_in_line() {
+        let mut state = State::default();
+        for number in (0..10).chain(5..10) {
+            state.keep(&[key(number)], &at(number));
+        }
+        // Delivered, while one of them has got something new, and one was dropped.
+        let batch: Vec<_> = (0..4).map(|number| (key(number), at(number))).collect();
+        state.keep(&[key(2)], &at(99));
+        let dropped = state.kept.remove(&key(3)).unwrap().place;
+        state.line.remove(&dropped);
+        state.delivered(&batch);
+        check(&state);
+        let left: Vec<_> = state.line.values().copied().collect();
+        assert_eq!(left, [4, 5, 6, 7, 8, 9, 2].map(key), "what has come since is delivered in its turn");
+    }
+
+    #[test]
+    fn those_who_have_waited_longest_go_first_when_there_are_too_many() {
+        let mut state = State::default();
+        let many = CAPACITY as u64 + 10;
+        for number in 0..many {
+            state.keep(&[key(number)], &at(number));
+        }
+        check(&state);
+        assert_eq!((state.kept.len(), state.dropped), (CAPACITY, 10));
+        assert!(!state.kept.contains_key(&key(9)) && state.kept.contains_key(&key(10)));
     }
 }
