@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails panics")]
 
+mod away;
 mod bad_input;
 mod cancel;
 mod cluster;

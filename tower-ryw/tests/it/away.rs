@@ -1,0 +1,126 @@
+//! A mark store that goes away and comes back: it is waited for once, and learns what it has missed before it is believed.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use ryw_core::{Keyring, Loaded, MarkStore, Marks, Position, StoreFuture, SubjectKey, Unsettled, Update};
+use tokio::time::{Instant, sleep};
+use tower_ryw::{LocalStore, RywLayer};
+
+use crate::{
+    cluster::{Client, Cluster, replica},
+    harness::session,
+};
+
+const ME: (&str, &str) = session("me");
+
+/// A way to a store that others have a way to as well.
+#[derive(Clone, Debug, Default)]
+struct Way {
+    store: LocalStore,
+    is_cut: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Way {
+    fn answer<T: Unpin + Send + 'static>(&self, answer: impl FnOnce(&LocalStore) -> StoreFuture<T>) -> StoreFuture<T> {
+        self.asked.fetch_add(1, SeqCst);
+        if self.is_cut.load(SeqCst) { StoreFuture::boxed(pending()) } else { answer(&self.store) }
+    }
+}
+
+impl MarkStore for Way {
+    fn load(&self, keys: &[SubjectKey]) -> StoreFuture<Loaded> {
+        self.answer(|store| store.load(keys))
+    }
+
+    fn join(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
+        self.answer(|store| store.join(keys, update))
+    }
+
+    fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> StoreFuture<()> {
+        self.answer(|store| store.settle(unsettled, at))
+    }
+
+    fn acknowledge(&self, keys: &[SubjectKey], told: &Marks) -> StoreFuture<()> {
+        self.answer(|store| store.acknowledge(keys, told))
+    }
+}
+
+/// Two instances with a way each to one store. The replicas have not got what is written.
+async fn two_instances(cluster: &Cluster) -> [(Way, RywLayer, Client); 2] {
+    let (keys, store) = (Keyring::random().unwrap(), LocalStore::new());
+    let instances = [(); 2].map(|()| {
+        let way = Way { store: store.clone(), ..Way::default() };
+        let layer = cluster.layer().store(way.clone()).signing_keys(keys.clone()).build().unwrap();
+        let client = Client::of(&layer);
+        (way, layer, client)
+    });
+    // What a new store does not know is settled at 100; the replicas follow.
+    instances[0].2.get(&[ME]).await;
+    for name in ["r1", "r2"] {
+        cluster.set(name, replica(1, 100)).await;
+    }
+    instances
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_waited_for_once() {
+    let cluster = Cluster::start().await;
+    let [(way, layer, client), _] = two_instances(&cluster).await;
+    assert_eq!(layer.store_health().unwrap().away, None);
+    way.is_cut.store(true, SeqCst);
+    let started = Instant::now();
+    client.get(&[ME]).await;
+    assert_eq!(started.elapsed().as_millis() / 100, 1, "the deadline");
+    let (asked, started) = (way.asked.load(SeqCst), Instant::now());
+    for _ in 0..1000 {
+        let read = client.get(&[ME]).await;
+        assert_eq!(read.status, 200);
+    }
+    assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+    assert!(way.asked.load(SeqCst) <= asked + 2, "nobody asks but who looks whether it is back");
+    assert!(layer.store_health().unwrap().away.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_has_missed_it_is_told_before_it_is_believed() {
+    let cluster = Cluster::start().await;
+    let [(way, layer, one), (_, _, other)] = two_instances(&cluster).await;
+    assert!(other.get(&[ME]).await.route().starts_with("replica"), "there is nothing to see yet");
+    way.is_cut.store(true, SeqCst);
+    cluster.set("p", crate::cluster::primary(1, 150)).await;
+    let written = one.post(&[ME]).await;
+    assert_eq!((written.status.as_u16(), written.header("x-consistency-enforced")), (200, Some("false")));
+    // This instance knows by itself.
+    assert!(one.get(&[ME]).await.route().starts_with("primary;reason=behind"));
+    let health = layer.store_health().unwrap();
+    assert_eq!((health.backlog, health.dropped), (1, 0));
+
+    way.is_cut.store(false, SeqCst);
+    sleep(Duration::from_secs(2)).await;
+    let health = layer.store_health().unwrap();
+    assert_eq!((health.away, health.backlog), (None, 0));
+    let read = other.get(&[ME]).await;
+    assert!(read.route().starts_with("primary;reason=behind"), "the other one has to know: {}", read.route());
+    cluster.set("r1", replica(1, 150)).await;
+    assert!(other.get(&[ME]).await.route().contains("reason=caught-up"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_this_process_knows_is_not_all_there_is() {
+    let cluster = Cluster::start().await;
+    let [(_, _, one), (_, _, other)] = two_instances(&cluster).await;
+    one.post(&[ME]).await;
+    cluster.set("p", crate::cluster::primary(1, 150)).await;
+    other.post(&[ME]).await;
+    // Everybody has what the first one has written.
+    let read = one.get(&[ME]).await;
+    assert!(read.route().starts_with("primary;reason=behind"), "150 is the other one's: {}", read.route());
+}
