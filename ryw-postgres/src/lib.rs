@@ -26,6 +26,12 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # What replicas never show
+//!
+//! A replica applies the log, so what is not written to it is not covered by any position: unlogged and temporary tables,
+//! `NOTIFY`, advisory locks, and what a function does outside of the database. Use `pool.primary()` for those. Logical
+//! subscribers are databases of their own; they are refused as replicas.
+//!
 //! # Privileges
 //!
 //! Nothing needs a superuser. Besides what the application itself needs, the role of the connection strings needs this:

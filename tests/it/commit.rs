@@ -20,7 +20,7 @@ use tower_ryw::{RywContext, topology::NodeState};
 
 use crate::{
     failing::Gate,
-    world::{Reply, World, until, upsert},
+    world::{Reply, World, shown, until, upsert},
 };
 
 fn one_standby() -> ClusterBuilder {
@@ -219,4 +219,23 @@ async fn f09_the_mark_is_there_before_the_response() {
         let read = world.service.read(session, session).await;
         assert_eq!((read.value(), read.served()), (Some(2), ("primary", "behind")), "{read:?}");
     }
+}
+
+#[tokio::test]
+async fn f07_a_write_after_the_response_is_seen() {
+    let gate = Gate::default();
+    let world = World::start(one_standby(), gate.routes(), 10).await;
+    world.service.put("me", "me", 1).await;
+    until("the replica serves", async || world.service.read("me", "me").await.served().0 == "replica").await;
+    let answered = gate.send(&world, "later", "me").await.await.unwrap();
+    assert_eq!(answered.status, StatusCode::NO_CONTENT, "{answered:?}");
+    world.pause_replay().await;
+    gate.open();
+    gate.reached().await;
+    assert_eq!(shown(world.standby(), "me"), Some(1), "a chance to be stale");
+    for _ in 0..10 {
+        let read = world.service.read("me", "me").await;
+        assert_eq!((read.value(), read.served().0), (Some(2), "primary"), "{read:?}");
+    }
+    gate.open();
 }

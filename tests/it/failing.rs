@@ -18,7 +18,10 @@ use tokio::{
     sync::Notify,
     task::{JoinHandle, block_in_place},
 };
-use tower_ryw::topology::{NodeState, NodeView};
+use tower_ryw::{
+    RywContext,
+    topology::{NodeState, NodeView},
+};
 
 use crate::world::{Reply, Service, World, select, try_upsert, until};
 
@@ -125,6 +128,7 @@ impl Gate {
             .route("/before/{key}", put(stop_before))
             .route("/within/{key}", put(stop_within))
             .route("/after/{key}", put(stop_after).get(read_and_stop))
+            .route("/later/{key}", put(stop_later))
             .layer(Extension(self.clone()))
     }
 
@@ -182,6 +186,18 @@ async fn read_and_stop((State(pool), Extension(gate), Path(key)): Stopped) -> Re
     let value = select(&client, &key).await?;
     gate.pass().await;
     value.map(|value| value.to_string()).ok_or(StatusCode::NOT_FOUND)
+}
+
+/// Answers, and writes when it may. Stops once more when it has written.
+async fn stop_later(context: RywContext, (State(pool), Extension(gate), Path(key)): Stopped) -> StatusCode {
+    context.spawn(async move {
+        gate.pass().await;
+        let client = pool.primary().await.unwrap();
+        try_upsert(&client, &key, 2).await.unwrap();
+        RywContext::current().unwrap().mark_written();
+        gate.pass().await;
+    });
+    StatusCode::NO_CONTENT
 }
 
 /// A session, as its client keeps it: by name, or by nothing but the token it was last given.
