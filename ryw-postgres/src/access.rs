@@ -37,8 +37,7 @@ impl Access {
     }
 
     /// Says what is missing while there is time to change it.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "for iterators")]
-    pub(crate) fn warn(&self) {
+    pub(crate) fn warn(self) {
         if !self.sees_others {
             tracing::warn!(
                 "the role does not see what others do, so writes that were cut short and commits that wait for synchronous \

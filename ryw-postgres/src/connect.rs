@@ -265,7 +265,9 @@ impl Builder {
                 for error in unreachable {
                     tracing::warn!(%error, "node is not there yet");
                 }
-                accesses.iter().copied().reduce(Access::and).iter().for_each(Access::warn);
+                if let Some(common) = accesses.into_iter().reduce(Access::and) {
+                    common.warn();
+                }
                 Ok(())
             }
         }

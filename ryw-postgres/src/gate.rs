@@ -97,7 +97,7 @@ impl Link<'_> {
 
     fn watched(self, topology: &Topology, server: Server, is_able: impl Fn(NodeState) -> bool) -> Option<Position> {
         let view = topology.view();
-        let node = view.nodes().iter().find(|node| node.name() == self.node)?;
+        let node = view.node(self.node)?;
         let position = node.applied().filter(|position| position.cluster() == server.cluster)?;
         (is_able(node.state()) && node.incarnation() == server.incarnation).then_some(position)
     }

@@ -20,7 +20,7 @@ use tower_ryw::{
     topology::{InUse, Role},
 };
 
-use super::{Failure, PoolError, PoolErrorKind, Pools, QueryError, follow, reason_of, to_write, while_up};
+use super::{Failure, PoolError, PoolErrorKind, Pools, QueryError, follow, no_replica, reason_of, to_write, while_up};
 use crate::{
     backend::{ASK_DEADLINE, Backend},
     connect::{Builder, Target},
@@ -156,8 +156,7 @@ impl RywPool {
     /// # Errors
     /// As [`get`](Self::get), and [`PoolErrorKind::NoReplica`] when none is in service.
     pub async fn replica(&self) -> Result<RywConnection, PoolError> {
-        let none = || PoolError::new("any replica", PoolErrorKind::NoReplica);
-        self.0.take(self.0.nodes.any_replica(&[]).ok_or_else(none)?, Patience::UntilDeadline).await
+        self.0.take(self.0.nodes.any_replica(&[]).ok_or_else(no_replica)?, Patience::UntilDeadline).await
     }
 
     /// Runs one statement where the current request is to be served, and returns its rows.

@@ -58,11 +58,10 @@ pub(crate) async fn follow<P: Pools>(
     failed: &mut Vec<NodeName>,
 ) -> Result<P::Connection, PoolError> {
     let (nodes, topology) = (pools.nodes(), pools.nodes().topology());
-    let nobody = || PoolError::new("any replica", PoolErrorKind::NoReplica);
     let (mut route, mut reason) = if failed.is_empty() {
         (context.route(), context.reason())
     } else {
-        context.without(failed).ok_or_else(nobody)?
+        context.without(failed).ok_or_else(no_replica)?
     };
     loop {
         let (name, replica) = match &route {
@@ -70,7 +69,7 @@ pub(crate) async fn follow<P: Pools>(
             // Positions come from elsewhere, or from nowhere: any replica that answers.
             Route::Replica { node: None } => match nodes.any_replica(failed) {
                 Some(replica) => (nodes.name(replica).clone(), Some(replica)),
-                None => return to_primary(pools, context, context.without_replicas().ok_or_else(nobody)?).await,
+                None => return to_primary(pools, context, context.without_replicas().ok_or_else(no_replica)?).await,
             },
             _ => return to_primary(pools, context, reason).await,
         };
@@ -97,6 +96,10 @@ pub(crate) async fn follow<P: Pools>(
             }
         }
     }
+}
+
+pub(crate) fn no_replica() -> PoolError {
+    PoolError::new("any replica", PoolErrorKind::NoReplica)
 }
 
 /// A connection to the primary, for a part of the request that may write.
@@ -187,10 +190,11 @@ impl Nodes {
 
     /// Completes when the node is down, and has been for so long.
     pub(crate) async fn goes_down(&self, node: usize, enough: Duration) {
-        let is_down = |view: &NodeView| view.name() == self.name(node) && view.state() == NodeState::Down;
+        let is_down =
+            || self.topology().view().node(self.name(node)).is_some_and(|node| node.state() == NodeState::Down);
         let mut since = None;
         loop {
-            if !self.topology().view().nodes().iter().any(is_down) {
+            if !is_down() {
                 since = None;
             } else if since.get_or_insert_with(Instant::now).elapsed() >= enough {
                 return;

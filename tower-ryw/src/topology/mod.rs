@@ -6,35 +6,32 @@
 
 mod election;
 mod history;
+mod reading;
 mod sampler;
 mod view;
 mod waiters;
+mod watch;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
-use ryw_core::{Epoch, Lineage, Position, Relation};
-use tokio::{
-    task::yield_now,
-    time::{Instant, sleep, sleep_until},
-};
+use ryw_core::{Lineage, Position, Relation};
+use tokio::time::Instant;
 
+pub use reading::{Reading, Role};
 pub use sampler::Sample;
 pub use view::{InUse, Incarnation, NodeName, NodeState, NodeView, View};
 pub use waiters::WaitLimits;
 pub(crate) use waiters::{Waiter, Who};
+pub use watch::{Turn, Watch};
 
 use election::{Reigns, elect};
 use history::History;
-use sampler::{Asked, Question, Sampler};
+use sampler::{Asked, Sampler};
 pub(crate) use view::Load;
 use waiters::Waiters;
 
-/// How many readings follow each other without a pause once requests wait for a node: most waits end within them.
-const BURST: u32 = 50;
-/// How often a node is read while requests go on waiting.
-const HURRIED_PAUSE: Duration = Duration::from_millis(1);
 /// A replica whose users fail so many times in a row is taken out of service for a while.
 const MAX_FAILURES: usize = 3;
 const FIRST_EJECTION: Duration = Duration::from_secs(1);
@@ -83,48 +80,6 @@ struct Ejection {
     length: Duration,
 }
 
-/// What a node does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Accepts writes.
-    Primary,
-    /// Applies the primary's log.
-    Replica,
-}
-
-/// What was read from a node.
-#[derive(Clone, Debug)]
-pub struct Reading {
-    role: Role,
-    position: Position,
-    incarnation: Incarnation,
-    /// Whether commits can wait for a standby here, and whether any did.
-    synchronous: Option<bool>,
-    forks: Vec<(Epoch, Epoch, u64)>,
-}
-
-/// One node's side of the topology, held by its watcher. Dropping it takes the node out of service.
-#[derive(Debug)]
-pub struct Watch {
-    topology: Topology,
-    node: usize,
-    sampler: Arc<Sampler>,
-    pause: Duration,
-    /// Readings in a row while somebody waits.
-    hurried: u32,
-    /// When the last reading was begun.
-    begun: Option<Instant>,
-}
-
-/// One reading that is under way. Dropping it without a report means that it failed.
-#[derive(Debug)]
-pub struct Turn<'a> {
-    watch: &'a Watch,
-    started: Instant,
-    asked: Vec<Question>,
-    reported: bool,
-}
-
 impl Topology {
     /// A topology without nodes, with the default [`WaitLimits`].
     #[must_use]
@@ -163,7 +118,7 @@ impl Topology {
         });
         let node = view.nodes.len() - 1;
         self.0.view.store(Arc::new(view));
-        Watch { topology: self.clone(), node, sampler, pause: Duration::from_millis(20), hurried: 0, begun: None }
+        Watch::new(self.clone(), node, sampler)
     }
 
     /// What is known now.
@@ -306,107 +261,6 @@ fn of_name(name: &NodeName) -> impl FnOnce(&View) -> Option<usize> {
     move |view| view.nodes.iter().position(|node| node.name == *name)
 }
 
-impl Reading {
-    /// A node in this role that has applied (or, as primary, written) everything up to `position`.
-    #[must_use]
-    pub const fn new(role: Role, position: Position) -> Self {
-        Self { role, position, incarnation: Incarnation(0), synchronous: None, forks: Vec::new() }
-    }
-
-    /// Which run of the node's server this was read from. Default: always the same.
-    #[must_use]
-    pub const fn incarnation(mut self, run: Incarnation) -> Self {
-        self.incarnation = run;
-        self
-    }
-
-    /// Of a primary whose commits can wait for synchronous standbys: whether any did, *after* the position was read.
-    /// What waits may be visible on a standby before it is visible here, so what is certain to be visible here is what
-    /// was read while nothing waited. Default: commits wait for nobody.
-    #[must_use]
-    pub const fn synchronous(mut self, waiting: bool) -> Self {
-        self.synchronous = Some(waiting);
-        self
-    }
-
-    /// What the node knows of the past: epoch `epoch` continued the log of `parent` from `offset` on.
-    #[must_use]
-    pub fn fork(mut self, epoch: Epoch, parent: Epoch, offset: u64) -> Self {
-        self.forks.push((epoch, parent, offset));
-        self
-    }
-}
-
-impl Watch {
-    /// How long to rest between readings when nobody asks for one. Default: 20 ms.
-    #[must_use]
-    pub const fn pause(mut self, pause: Duration) -> Self {
-        self.pause = pause;
-        self
-    }
-
-    /// Waits until the next reading is due: after the pause, or at once when it is the first, or when somebody asks for a
-    /// [`Sample`] or waits for a replica. Cancelling it loses nothing.
-    pub async fn next(&mut self) -> Turn<'_> {
-        self.hurried = if self.topology.waiting() > 0 { self.hurried.saturating_add(1) } else { 0 };
-        let pause = match self.hurried {
-            0 if self.begun.is_some() => self.pause,
-            0 => Duration::ZERO,
-            1..=BURST => Duration::ZERO,
-            _ => HURRIED_PAUSE.min(self.pause),
-        };
-        if pause.is_zero() {
-            // Not a sleep, which would last until the timer's next tick.
-            yield_now().await;
-        } else {
-            let (sampler, begun) = (&self.sampler, self.begun);
-            let missed = async {
-                sampler.missed.notified().await;
-                if let Some(begun) = begun {
-                    sleep_until(begun + HURRIED_PAUSE).await;
-                }
-            };
-            tokio::select! {
-                () = sampler.hurry.notified() => {}
-                () = missed => {}
-                () = sleep(pause) => {}
-            }
-        }
-        self.begin()
-    }
-
-    /// Starts a reading now. Everything that was asked for until now is answered by it, so the query must not have
-    /// been sent yet.
-    pub fn begin(&mut self) -> Turn<'_> {
-        let started = Instant::now();
-        self.begun = Some(started);
-        Turn { started, asked: self.sampler.take(), watch: self, reported: false }
-    }
-
-    /// The topology this node belongs to.
-    #[must_use]
-    pub const fn topology(&self) -> &Topology {
-        &self.topology
-    }
-}
-
-impl Turn<'_> {
-    /// What the node answered.
-    pub fn report(mut self, reading: Reading) {
-        self.reported = true;
-        let (node, started) = (self.watch.node, self.started);
-        let mut usable = false;
-        self.watch.topology.update(|view, writer| {
-            usable = apply(view, writer, node, started, &reading);
-        });
-        let view = self.watch.topology.view();
-        if usable {
-            let (fenced, primary) = (view.nodes[node].state == NodeState::Fenced, view.primary == Some(node));
-            self.asked.drain(..).for_each(|question| question.answer(&reading, fenced, primary));
-        }
-    }
-}
-
 /// Returns whether the node belongs to the cluster.
 fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, reading: &Reading) -> bool {
     let Reading { role, position, incarnation, synchronous, forks } = reading;
@@ -475,23 +329,6 @@ fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, re
     true
 }
 
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if !self.reported {
-            let node = self.watch.node;
-            self.watch.topology.update(|view, _| view.nodes[node].state = NodeState::Down);
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let node = self.node;
-        drop(self.sampler.take());
-        self.topology.update(|view, _| view.nodes[node].state = NodeState::Down);
-    }
-}
-
 impl Default for Topology {
     fn default() -> Self {
         Self::new()
@@ -506,7 +343,7 @@ impl fmt::Debug for Topology {
 
 #[cfg(test)]
 mod tests {
-    use ryw_core::{ClusterId, Marks};
+    use ryw_core::{ClusterId, Epoch, Marks};
 
     use super::*;
 
@@ -637,7 +474,7 @@ mod tests {
         assert!(started.elapsed() >= Duration::from_millis(20), "nobody waits");
         let waiter = topology.wait_for(8, nobody());
         let started = Instant::now();
-        for _ in 0..BURST {
+        for _ in 0..watch::BURST {
             replica.next().await.report(Reading::new(Role::Replica, at(1, 5)));
         }
         let burst = started.elapsed();

@@ -166,7 +166,9 @@ impl View {
         told.chain(marks.positions().iter().filter(is_dead).copied().map(Mark::At)).collect()
     }
 
-    pub(crate) fn node(&self, name: &NodeName) -> Option<&NodeView> {
+    /// The node of that name.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<&NodeView> {
         self.nodes.iter().find(|node| node.name == *name)
     }
 

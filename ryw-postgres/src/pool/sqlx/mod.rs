@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, join_all};
 use sqlx::{Acquire, Error, Postgres, Transaction, pool::PoolConnection, postgres::PgConnectOptions};
 use tower_ryw::{NodeName, RywContext, Topology, topology::InUse};
 
-use super::{PoolError, PoolErrorKind, Pools, follow, reason_of, to_write};
+use super::{PoolError, PoolErrorKind, Pools, follow, no_replica, reason_of, to_write};
 use crate::{
     backend::Server,
     connect::Builder,
@@ -242,8 +242,7 @@ impl Inner {
     }
 
     async fn any_replica(&self) -> Result<Lease, PoolError> {
-        let none = || PoolError::new("any replica", PoolErrorKind::NoReplica);
-        let node = self.nodes.any_replica(&[]).ok_or_else(none)?;
+        let node = self.nodes.any_replica(&[]).ok_or_else(no_replica)?;
         let (mut lease, _) = self.take(node).await?;
         lease.replica = Some(self.nodes.name(node).clone());
         Ok(lease)

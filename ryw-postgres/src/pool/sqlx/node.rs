@@ -161,7 +161,7 @@ impl Met {
 
 fn watched(topology: &Topology, name: &NodeName) -> Option<Incarnation> {
     let view = topology.view();
-    let node = view.nodes().iter().find(|node| node.name() == name)?;
+    let node = view.node(name)?;
     let is_read = matches!(node.state(), NodeState::Primary | NodeState::Replica | NodeState::Ejected);
     is_read.then_some(node.incarnation())
 }
