@@ -70,6 +70,14 @@ impl World {
         block_in_place(|| self.cluster.server_mut(name).unwrap().start()).unwrap();
     }
 
+    /// The primary crashes, what it had not sent is lost, and the first standby leads.
+    pub(crate) async fn lose_the_primary(&mut self, replication: &Replication) {
+        self.kill("primary");
+        replication.destroy();
+        self.promote("r1");
+        self.until_state("r1", NodeState::Primary).await;
+    }
+
     pub(crate) fn promote(&self, name: &str) {
         block_in_place(|| self.server(name).promote()).unwrap();
     }

@@ -237,10 +237,7 @@ async fn a_write_whose_primary_was_replaced_before_it_was_answered_is_told() {
     let replication = Replication::of(&world, &["r1"]).await;
     replication.cut();
     let writing = gate.send(&world, "after", "me").await;
-    world.kill("primary");
-    replication.destroy();
-    world.promote("r1");
-    world.until_state("r1", NodeState::Primary).await;
+    world.lose_the_primary(&replication).await;
     // There is a primary to ask for its position, and it would say that it has everything up to there.
     gate.open();
     let written = writing.await.unwrap();

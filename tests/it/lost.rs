@@ -89,10 +89,7 @@ async fn f23_a_standby_ahead_of_the_fork_serves_nobody() {
         world.psql("r2", "select value from notes where key = 'me'") == "2"
     })
     .await;
-    world.kill("primary");
-    replication.destroy();
-    world.promote("r1");
-    world.until_state("r1", NodeState::Primary).await;
+    world.lose_the_primary(&replication).await;
     // The temptation: it answers, and shows what nobody else has.
     world.until_state("r2", NodeState::Fenced).await;
     assert_eq!(world.psql("r2", "select value from notes where key = 'me'"), "2");
@@ -152,10 +149,7 @@ async fn a_write_does_not_follow_what_was_lost_while_it_came_in() {
     client.put(3).await;
     // Its place in the order has been looked at already, and its body takes its time.
     let writing = gate.send_at("SESSION", &world, "early", "me").await;
-    world.kill("primary");
-    replication.destroy();
-    world.promote("r1");
-    world.until_state("r1", NodeState::Primary).await;
+    world.lose_the_primary(&replication).await;
     gate.open();
     let written = writing.await.unwrap();
     assert_eq!((written.status, written.lost()), (StatusCode::BAD_GATEWAY, Some("?1;epoch=2;was=1")), "{written:?}");

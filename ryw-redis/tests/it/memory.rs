@@ -6,7 +6,7 @@ use ryw_core::{MarkStore, Marks, StoreErrorKind, Update};
 use ryw_testing::servers::redis::RedisServer;
 use tokio::{task::block_in_place, time::timeout};
 
-use crate::support::{at, connect, join, launch, load, random_key, required, settle};
+use crate::support::{at, connect, join, launch, load, load_soon, random_key, required, settle};
 
 /// How a server loses what it was told.
 #[derive(Clone, Copy, Debug)]
@@ -60,12 +60,7 @@ async fn f40_a_missing_mark_is_unknown_after_whatever_loss() {
             }
         }
         for key in [marked, anybody] {
-            let loaded = loop {
-                match store.load(&[key]).await {
-                    Ok(loaded) => break loaded,
-                    Err(error) => assert_ne!(error.kind(), StoreErrorKind::Corrupt, "{error}"),
-                }
-            };
+            let loaded = load_soon(&store, key).await;
             assert!(loaded.marks.is_unknown(), "{loss:?}: {loaded:?}");
         }
         // One sample for all of them that share a bucket; and what is written from here on is known again.
@@ -153,12 +148,7 @@ async fn f43_a_replica_is_not_read() {
     }
     // And back again, with the other one's memory.
     other.cli(&["REPLICAOF", "NO", "ONE"]).unwrap();
-    let loaded = loop {
-        match timeout(Duration::from_secs(30), store.load(&[key])).await.unwrap() {
-            Ok(loaded) => break loaded,
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
-    };
+    let loaded = load_soon(&store, key).await;
     assert!(loaded.marks.is_unknown(), "its memory is another one's: {loaded:?}");
 }
 
@@ -192,10 +182,5 @@ async fn a_server_that_hangs_costs_no_more_than_its_deadline() {
         assert!(answer.is_err());
     }
     block_in_place(|| server.thaw()).unwrap();
-    let back = async {
-        while store.load(&[key]).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(Duration::from_secs(5), back).await.expect("it is back");
+    load_soon(&store, key).await;
 }

@@ -1,8 +1,11 @@
 //! Servers, subjects, and what is asked of them.
 
-use ryw_core::{ClusterId, Epoch, Loaded, MarkStore, Marks, Position, StoreError, SubjectKey, Update};
+use std::time::Duration;
+
+use ryw_core::{ClusterId, Epoch, Loaded, MarkStore, Marks, Position, StoreError, StoreErrorKind, SubjectKey, Update};
 use ryw_redis::RedisStore;
 use ryw_testing::servers::redis::{RedisServer, RedisServerBuilder};
+use tokio::time::{sleep, timeout};
 
 pub(crate) fn at(offset: u64) -> Position {
     Position::new(ClusterId::new(1), Epoch::new(1), offset)
@@ -26,6 +29,21 @@ pub(crate) async fn load(store: &RedisStore, key: SubjectKey) -> Loaded {
 
 pub(crate) async fn join(store: &RedisStore, key: SubjectKey, offset: u64) -> Result<(), StoreError> {
     store.join(&[key], &Update { marks: Marks::at(at(offset)), hold: None }).await
+}
+
+/// What the store says once it answers, which has to be soon.
+pub(crate) async fn load_soon(store: &RedisStore, key: SubjectKey) -> Loaded {
+    let answered = async {
+        loop {
+            match store.load(&[key]).await {
+                Ok(loaded) => return loaded,
+                Err(error) => assert_ne!(error.kind(), StoreErrorKind::Corrupt, "{error}"),
+            }
+            // A step between two looks.
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), answered).await.expect("it answers again")
 }
 
 /// Answers whatever is in doubt about this subject.
