@@ -52,7 +52,7 @@ impl Watch {
     }
 
     /// Waits until the next reading is due: after the pause, or at once when it is the first, or when somebody asks for a
-    /// [`Sample`] or waits for a replica. Cancelling it loses nothing.
+    /// [`Sample`](super::Sample) or waits for a replica. Cancelling it loses nothing.
     pub async fn next(&mut self) -> Turn<'_> {
         self.hurried = if self.topology.waiting() > 0 { self.hurried.saturating_add(1) } else { 0 };
         let pause = match self.hurried {
