@@ -152,7 +152,7 @@ mod tests {
         let (mut primary, mut watched) = (topology.add("p"), topology.add("r1"));
         let asked = async |run, epoch_is_certain| {
             let (role, incarnation) = (Role::Replica, run);
-            let answer = NodeReading { role, position: at(1, 50), incarnation, epoch_is_certain, waiting: None };
+            let answer = NodeReading { role, position: at(1, 50), incarnation, epoch_is_certain };
             let link = Link { node: &name, server: None, applied: None };
             let asked = link.asked(&topology, async { Ok::<_, std::io::Error>(Some(answer)) }).await;
             asked.ok().map(|(_, admitted)| admitted.position)

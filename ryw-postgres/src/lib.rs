@@ -63,6 +63,7 @@ mod error;
 mod access;
 mod timeline;
 mod reading;
+mod visibility;
 mod connect;
 mod watcher;
 mod nodes;

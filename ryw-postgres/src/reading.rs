@@ -1,10 +1,15 @@
 //! What is read from a node, and what it means.
 
 use ryw_core::{ClusterId, Epoch, Position};
+use tokio::time::Instant;
 use tokio_postgres::{Client, Error, Row, Statement, types::PgLsn};
 use tower_ryw::topology::{Incarnation, Reading, Role};
 
-use crate::{error::innermost, timeline};
+use crate::{
+    error::innermost,
+    timeline,
+    visibility::{Visibility, Writer},
+};
 
 /// Which position of the primary stands for "everything committed so far".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +29,9 @@ pub enum Capture {
 /// A standby's timeline is the one it receives; while there is no WAL receiver, the control file has a lower bound: the
 /// one of its last checkpoint.
 ///
-/// Whether a commit waits for a synchronous standby is looked at after the position: what nobody waits for then is visible.
-/// Who may not see what others wait for has to expect that they do.
+/// Which transactions are in progress is looked at after the position. One between two statements has not written its
+/// commit. Who may not see what others do has to expect that one waits for ever: by the number of no transaction. The
+/// parameter: whether to look also when commits wait for nobody.
 pub(crate) const READ: &str = "
 select pg_is_in_recovery() as recovering,
        (select system_identifier from pg_control_system()) as cluster,
@@ -38,9 +44,15 @@ select pg_is_in_recovery() as recovering,
        current_setting('synchronous_commit') = 'off' as asynchronous,
        current_setting('wal_block_size')::bigint as page,
        pg_size_bytes(current_setting('wal_segment_size')) as segment,
-       case when pg_is_in_recovery() or current_setting('synchronous_standby_names') = '' then null
-            else not pg_has_role('pg_read_all_stats', 'usage')
-                 or exists (select from pg_stat_activity where wait_event = 'SyncRep') end as waiting";
+       current_setting('synchronous_standby_names') <> '' as synchronous,
+       case when pg_is_in_recovery() then null
+            when current_setting('synchronous_standby_names') = ''
+                 and not ($1 and pg_has_role('pg_read_all_stats', 'usage')) then null
+            when not pg_has_role('pg_read_all_stats', 'usage') then '{-1}'
+            else array(select case when wait_event = 'SyncRep' then -1 else 1 end * backend_xid::text::bigint
+                       from pg_stat_activity where backend_xid is not null and coalesce(state, '') not like 'idle%'
+                       union all
+                       select transaction::text::bigint from pg_prepared_xacts) end as writers";
 
 /// When the server was started, in µs by its own clock: tells its runs apart. After a crash of one of its processes the
 /// others are started again, and so is recovery, without the postmaster: but not without the checkpointer, which those see
@@ -72,6 +84,7 @@ pub(crate) struct Reader {
     /// Readings until the history is tried again, after it could not be read.
     retry_in: u32,
     forks: Vec<timeline::Fork>,
+    visibility: Visibility,
 }
 
 /// What a node answered, not yet brought into tower-ryw's words.
@@ -82,8 +95,6 @@ pub(crate) struct NodeReading {
     pub(crate) incarnation: Incarnation,
     /// Whether the position's epoch is the node's. Otherwise it may be in a newer one.
     pub(crate) epoch_is_certain: bool,
-    /// Whether a commit waits for a synchronous standby; `None` where commits wait for nobody.
-    pub(crate) waiting: Option<bool>,
 }
 
 /// What one run of a node's server has shown of its timeline, whichever connection it was read over: it never goes back.
@@ -124,14 +135,17 @@ impl Reader {
     pub(crate) async fn new(client: Client, capture: Capture) -> Result<Self, Error> {
         let started: i64 = client.query_one(&format!("select {STARTED}"), &[]).await?.try_get(0)?;
         let (run, read) = (Incarnation(started.cast_unsigned()), prepare(&client).await?);
-        Ok(Self { client, read, run, capture, history_of: None, retry_in: 0, forks: Vec::new() })
+        let (forks, visibility) = (Vec::new(), Visibility::default());
+        Ok(Self { client, read, run, capture, history_of: None, retry_in: 0, forks, visibility })
     }
 
     /// The node's position now. `None` when the answer makes no sense (a standby that has not replayed anything).
     pub(crate) async fn read(&mut self, shown: &mut Shown) -> Result<Option<NodeReading>, Error> {
-        let row = self.client.query_one(&self.read, &[]).await?;
+        let row = self.client.query_one(&self.read, &[&self.visibility.is_behind()]).await?;
         let Some(reading) = parse(&row, self.run, self.capture)? else { return Ok(None) };
         let reading = shown.complete(reading);
+        let writers: Option<Vec<Writer>> = row.try_get("writers")?;
+        self.visibility.observe(reading.position, row.try_get("synchronous")?, writers.as_deref(), Instant::now());
         let timeline = reading.position.epoch();
         if self.history_of != Some(timeline) {
             match self.retry_in.checked_sub(1) {
@@ -145,7 +159,10 @@ impl Reader {
     /// A reading in tower-ryw's words, with what is known of the past.
     pub(crate) fn report(&self, reading: NodeReading) -> Reading {
         let report = Reading::new(reading.role, reading.position).incarnation(reading.incarnation);
-        let report = reading.waiting.map_or(report.clone(), |waiting| report.synchronous(waiting));
+        let report = match self.visibility.get() {
+            Some(visible) => report.visible(visible),
+            None => report,
+        };
         self.forks.iter().fold(report, |report, fork| report.fork(fork.epoch, fork.parent, fork.at))
     }
 
@@ -201,7 +218,6 @@ pub(crate) fn parse(row: &Row, run: Incarnation, capture: Capture) -> Result<Opt
         asynchronous: row.try_get("asynchronous")?,
         page: row.try_get("page")?,
         segment: row.try_get("segment")?,
-        waiting: row.try_get("waiting")?,
     };
     Ok(answer.reading(run, capture))
 }
@@ -218,7 +234,6 @@ pub(crate) struct Answer {
     pub(crate) asynchronous: bool,
     pub(crate) page: i64,
     pub(crate) segment: i64,
-    pub(crate) waiting: Option<bool>,
 }
 
 impl Answer {
@@ -240,7 +255,6 @@ impl Answer {
             position: Position::new(ClusterId::new(self.cluster.cast_unsigned()), Epoch::new(timeline), offset),
             incarnation: run,
             epoch_is_certain: self.timeline.is_some(),
-            waiting: self.waiting,
         })
     }
 }
@@ -269,7 +283,6 @@ mod tests {
             position: Position::new(ClusterId::new(1), Epoch::new(epoch), 100),
             incarnation: Incarnation(run),
             epoch_is_certain,
-            waiting: None,
         }
     }
 

@@ -1,17 +1,23 @@
 //! With synchronous standbys the primary can be the one that shows less.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     http::{StatusCode, header::RETRY_AFTER},
 };
-use ryw_postgres::RywPool;
+use ryw_core::Position;
+use ryw_postgres::{
+    RywPool,
+    tokio_postgres::{NoTls, connect},
+};
 use ryw_testing::{
     proxy::Proxy,
     servers::postgres::{Cluster, Standby},
 };
 use tower_ryw::topology::{NodeState, NodeView};
 
-use crate::world::{World, address, at_once, behind, launch, pause, shown, until, until_shown};
+use crate::world::{World, address, at_once, behind, launch, pause, shown, until, until_shown, upsert};
 
 const SESSIONS: [(&str, &str); 2] = [("monotonic", "MONOTONIC"), ("session", "SESSION")];
 
@@ -114,4 +120,40 @@ async fn f17_a_read_only_address_that_leads_to_the_primary_does_not_go_back_in_t
     }
     world.cluster.synchronous("").unwrap();
     writing.await.unwrap();
+}
+
+/// A commit is written before it is seen to wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_to_be_visible_is_visible() {
+    let world = World::with_standbys(1).await;
+    let (pool, primary) = (&world.pool, world.cluster.primary());
+    let observer = pool.primary().await.unwrap();
+    let (writer, connection) = connect(&primary.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let writer = Arc::new(writer);
+    let pid: i32 = writer.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    world.cluster.synchronous("zzz").unwrap();
+    for number in 0..300_i64 {
+        let writing = tokio::spawn({
+            let (writer, key) = (Arc::clone(&writer), number.to_string());
+            async move { upsert(&writer, &key, number).await }
+        });
+        let (mut said, mut waits) = (None, false);
+        let written = loop {
+            pool.topology().sample_primary().await.unwrap();
+            let visible = pool.topology().view().primary().unwrap().visible();
+            let states = "select exists(select from notes where key = $1),
+                                 exists(select from pg_stat_activity where pid = $2 and wait_event = 'SyncRep')";
+            let states = observer.query_one(states, &[&number.to_string(), &pid]).await.unwrap();
+            assert!(!states.get::<_, bool>(0), "nothing else lets it go");
+            said = said.max(visible.map(Position::offset));
+            if waits {
+                break pool.topology().sample_primary().await.unwrap().offset();
+            }
+            waits = states.get(1);
+        };
+        assert!(said.is_none_or(|said| said < written), "{number}: {said:?}, and {written} is not visible");
+        observer.execute("select pg_cancel_backend($1)", &[&pid]).await.unwrap();
+        writing.await.unwrap();
+    }
 }

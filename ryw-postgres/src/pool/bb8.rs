@@ -332,7 +332,7 @@ impl RywConnection {
             Some(read) => read,
             None => prepare(client).await?,
         };
-        let reading = parse(&client.query_one(&read, &[]).await?, backend.server.incarnation, Capture::Auto)?;
+        let reading = parse(&client.query_one(&read, &[&false]).await?, backend.server.incarnation, Capture::Auto)?;
         let applied = reading.filter(|reading| reading.role == Role::Replica && reading.epoch_is_certain);
         *seen.lock() = Seen { applied: applied.map(|reading| reading.position), read: Some(read) };
         Ok(reading)

@@ -263,7 +263,7 @@ fn of_name(name: &NodeName) -> impl FnOnce(&View) -> Option<usize> {
 
 /// Returns whether the node belongs to the cluster.
 fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, reading: &Reading) -> bool {
-    let Reading { role, position, incarnation, synchronous, forks } = reading;
+    let Reading { role, position, incarnation, visible, forks } = reading;
     // The first primary that answers says which cluster this is.
     if view.lineage.is_none() && *role == Role::Primary {
         view.lineage = Some(Lineage::new(position.cluster(), position.epoch()));
@@ -315,11 +315,9 @@ fn apply(view: &mut View, writer: &mut Writer, node: usize, started: Instant, re
     }
     node.state = state;
     node.incarnation = *incarnation;
-    node.synchronous = synchronous.is_some();
+    node.synchronous = visible.is_some();
     node.applied = Some(*position);
-    if *synchronous != Some(true) {
-        node.visible = Some(*position);
-    }
+    node.visible = visible.unwrap_or(Some(*position)).or(node.visible);
     node.asked_at = Some(started);
     node.read_at = Some(Instant::now());
     node.readings += 1;

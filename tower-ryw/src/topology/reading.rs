@@ -19,8 +19,8 @@ pub struct Reading {
     pub(super) role: Role,
     pub(super) position: Position,
     pub(super) incarnation: Incarnation,
-    /// Whether commits can wait for a standby here, and whether any did.
-    pub(super) synchronous: Option<bool>,
+    /// Where commits can wait for a standby: what is visible, as far as is known.
+    pub(super) visible: Option<Option<Position>>,
     pub(super) forks: Vec<(Epoch, Epoch, u64)>,
 }
 
@@ -28,7 +28,7 @@ impl Reading {
     /// A node in this role that has applied (or, as primary, written) everything up to `position`.
     #[must_use]
     pub const fn new(role: Role, position: Position) -> Self {
-        Self { role, position, incarnation: Incarnation(0), synchronous: None, forks: Vec::new() }
+        Self { role, position, incarnation: Incarnation(0), visible: None, forks: Vec::new() }
     }
 
     /// Which run of the node's server this was read from. Default: always the same.
@@ -38,12 +38,12 @@ impl Reading {
         self
     }
 
-    /// Of a primary whose commits can wait for synchronous standbys: whether any did, *after* the position was read.
-    /// What waits may be visible on a standby before it is visible here, so what is certain to be visible here is what
-    /// was read while nothing waited. Default: commits wait for nobody.
+    /// Of a primary whose commits can wait for synchronous standbys: up to which position its own snapshots show
+    /// everything. What waits may be visible on a standby before it is visible here. `None`: that is not known, or no more
+    /// than before. Default: commits wait for nobody, and what is written is visible.
     #[must_use]
-    pub const fn synchronous(mut self, waiting: bool) -> Self {
-        self.synchronous = Some(waiting);
+    pub const fn visible(mut self, up_to: Option<Position>) -> Self {
+        self.visible = Some(up_to);
         self
     }
 

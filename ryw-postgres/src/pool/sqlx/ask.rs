@@ -18,7 +18,8 @@ pub(super) async fn identify(connection: &mut PgConnection) -> Result<(Server, S
 
 /// What the server at the other end has applied. No transaction may be open on the connection.
 pub(super) async fn ask(connection: &mut PgConnection) -> Result<Option<NodeReading>, Error> {
-    let read = format!("select reading.*, {STARTED} as started from ({READ}) as reading");
+    let read = READ.replace("$1", "false");
+    let read = format!("select reading.*, {STARTED} as started from ({read}) as reading");
     let row = connection.fetch_one(read.as_str()).await?;
     let started: i64 = row.try_get("started")?;
     let answer = Answer {
@@ -31,7 +32,6 @@ pub(super) async fn ask(connection: &mut PgConnection) -> Result<Option<NodeRead
         asynchronous: row.try_get("asynchronous")?,
         page: row.try_get("page")?,
         segment: row.try_get("segment")?,
-        waiting: row.try_get("waiting")?,
     };
     Ok(answer.reading(Incarnation(started.cast_unsigned()), Capture::Auto))
 }
