@@ -19,11 +19,13 @@
 mod error;
 mod keys;
 mod layout;
+mod quorum;
 mod script;
 mod server;
 mod store;
 
 pub use error::{ConnectError, ConnectErrorKind};
+pub use quorum::{QuorumError, QuorumStore};
 pub use store::{RedisStore, RedisStoreBuilder};
 
 pub use bb8;

@@ -5,5 +5,6 @@
 mod connect;
 mod conformance;
 mod memory;
+mod quorum;
 mod size;
 mod support;
