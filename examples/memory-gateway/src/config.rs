@@ -48,9 +48,9 @@ pub(crate) struct BackendOptions {
     #[arg(long, global = true, value_name = "URL", requires = "primary", conflicts_with = "postgres")]
     pub(crate) replica: Vec<String>,
 
-    /// Share marks with other instances through the Redis at this URL
+    /// Share marks with other instances through the Redis at this URL; repeatable: a majority of several is enough then
     #[arg(long, global = true, value_name = "URL")]
-    pub(crate) redis: Option<String>,
+    pub(crate) redis: Vec<String>,
 
     /// Start a PostgreSQL primary and two standbys of its own, in a temporary folder
     #[arg(long, global = true)]

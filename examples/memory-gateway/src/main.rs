@@ -9,6 +9,7 @@ mod demo;
 mod problem;
 mod routes;
 mod serve;
+mod store;
 
 use std::{io::IsTerminal, process::ExitCode};
 

@@ -3,7 +3,6 @@
 use std::{error::Error, future::IntoFuture, process::ExitCode, time::Duration};
 
 use axum::Router;
-use ryw_redis::RedisStore;
 use tokio::net::TcpListener;
 use tower_ryw::{CookiePolicy, RywLayer};
 
@@ -11,6 +10,7 @@ use crate::{
     backend::{Backend, Via},
     config::Cli,
     routes::{App, Insight, memory, operators, tenant_of},
+    store::Shared,
 };
 
 /// How long requests in flight may take to end after the first signal.
@@ -54,24 +54,16 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
 
 /// All routes: the values inside of the layer, the operators' routes outside.
 fn app(cli: &Cli, backend: &Backend) -> Result<Router, Box<dyn Error>> {
-    let builder = match &cli.backend.redis {
-        Some(_) if std::env::var_os("RYW_TOKEN_KEY").is_none() => {
-            return Err(
-                "--redis needs RYW_TOKEN_KEY, the same on all instances: marks are filed under keyed hashes".into()
-            );
-        }
-        // It need not be there yet: until it is, marks are unknown.
-        Some(url) => RywLayer::builder().store(RedisStore::builder().connect_lazy(url.as_str())?),
-        None => RywLayer::builder(),
-    };
-    let layer = builder
+    let shared = Shared::open(&cli.backend.redis)?;
+    let layer = shared
+        .layer()
         .from_env()?
         .positions(backend.topology().clone())
         .tenant(tenant_of)
         // Served over plain http, to be tried with a browser and without certificates.
         .cookie(CookiePolicy::InsecureForDevelopment)
         .build()?;
-    let insight = Insight { backend: backend.clone(), layer: layer.clone() };
+    let insight = Insight { backend: backend.clone(), layer: layer.clone(), shared };
     let memory = memory(App { backend: backend.clone(), via: Via::Request }).layer(layer);
     Ok(memory.merge(operators(insight)))
 }

@@ -12,7 +12,7 @@ use axum::{
 use tower_ryw::{LocalStore, RywLayer, topology::NodeState};
 
 use super::wrong_method;
-use crate::backend::Backend;
+use crate::{backend::Backend, store::Shared};
 
 /// Seconds of lag from which a node is degraded, or critical.
 const LAG_DEGRADED: f64 = 10.0;
@@ -23,6 +23,7 @@ const LAG_CRITICAL: f64 = 30.0;
 pub(crate) struct Insight {
     pub(crate) backend: Backend,
     pub(crate) layer: RywLayer,
+    pub(crate) shared: Shared,
 }
 
 /// Not to be wrapped in a layer.
@@ -67,9 +68,13 @@ async fn health(State(insight): State<Insight>) -> Response {
             "last_seen_ms": node.read_at().map(|at| at.elapsed().as_millis()),
         }));
     }
+    let health = insight.layer.store_health();
+    if health.is_some_and(|health| health.away.is_some()) {
+        worst = worst.max(1);
+    }
     let status = ["ok", "degraded", "critical"][worst];
     let code = if worst == 2 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let store = serde_json::json!({ "kind": "local", "marks": insight.marks() });
+    let store = insight.shared.describe(insight.marks(), health);
     (code, Json(serde_json::json!({ "status": status, "nodes": nodes, "store": store }))).into_response()
 }
 
@@ -101,6 +106,23 @@ async fn metrics(State(insight): State<Insight>) -> Response {
     metric("ryw_tokens_refused_total", "counter", "Tokens that were not believed.", one(stats.tokens_refused));
     metric("ryw_lost_told_total", "counter", "Answers that told of a lost write.", one(stats.lost_told));
     metric("ryw_refused_total", "counter", "Requests refused by the layer.", one(stats.refused));
+    if let Some(health) = insight.layer.store_health() {
+        let of_store = [
+            ("ryw_store_available", "gauge", "Whether the shared store answers.", u64::from(health.away.is_none())),
+            ("ryw_outbox_backlog", "gauge", "Subjects whose marks wait to be delivered.", health.backlog as u64),
+            (
+                "ryw_outbox_oldest_seconds",
+                "gauge",
+                "Age of the oldest of them.",
+                health.oldest.map_or(0, |age| age.as_secs()),
+            ),
+            ("ryw_outbox_dropped_total", "counter", "Subjects whose marks were dropped.", health.dropped),
+        ];
+        of_store.into_iter().for_each(|(name, kind, help, value)| metric(name, kind, help, one(value)));
+    }
+    if let Some(available) = insight.shared.available() {
+        metric("ryw_quorum_available", "gauge", "Shared stores that answer.", one(available as u64));
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

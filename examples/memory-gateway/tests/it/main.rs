@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod failover;
 mod gateway;
+mod instances;
 mod leftovers;
 mod operators;
 mod program;
