@@ -33,7 +33,7 @@ pub(crate) struct Config {
     pub(crate) policy: Policy,
     pub(crate) store: Arc<dyn MarkStore>,
     /// The same as `store`, when it is the layer's own.
-    pub(crate) local_store: Option<LocalStore>,
+    pub(crate) local_store: LocalStore,
     /// The same as `store`, when it was given to the layer.
     pub(crate) given_store: Option<Guarded>,
     pub(crate) topology: Option<Topology>,

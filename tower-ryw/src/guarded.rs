@@ -85,6 +85,10 @@ impl Guarded {
         Self(Arc::new(Inner { store, own, deadline, state: Mutex::default() }))
     }
 
+    pub(crate) fn own(&self) -> &LocalStore {
+        &self.0.own
+    }
+
     pub(crate) fn health(&self) -> StoreHealth {
         let state = self.0.state.lock();
         let oldest = state.line.first_key_value().and_then(|(_, key)| state.kept.get(key));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::header;
 use ryw_core::{Level, Marks, SessionId, SubjectKey, Tenant, Token, TokenError, wire};
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use crate::{
     config::Config,
@@ -46,13 +47,24 @@ pub(crate) struct Identity {
     pub(crate) carried: Carried,
     /// The client says that it knows what was lost.
     pub(crate) acknowledges: bool,
+    /// When the request came, where somebody wants to know how long it took.
+    pub(crate) arrived: Option<Instant>,
 }
 
 impl Identity {
     /// A client that has told nothing about itself.
     pub(crate) fn nobody(tenant: Tenant, terms: Terms) -> Self {
-        let (session, keys, carried) = (None, Keys::new(), Carried::default());
-        Self { tenant, session, keys, has_session: false, by_cookie: false, terms, carried, acknowledges: false }
+        Self {
+            tenant,
+            session: None,
+            keys: Keys::new(),
+            has_session: false,
+            by_cookie: false,
+            terms,
+            carried: Carried::default(),
+            acknowledges: false,
+            arrived: None,
+        }
     }
 
     /// A read of which nothing has to be remembered, looked up or told.
@@ -86,7 +98,8 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identit
         }
     }
     let acknowledges = head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
-    Ok(Identity { tenant, session, keys, has_session, by_cookie, terms, carried, acknowledges })
+    let arrived = config.observer.is_some().then(Instant::now);
+    Ok(Identity { tenant, session, keys, has_session, by_cookie, terms, carried, acknowledges, arrived })
 }
 
 fn asked_level(head: RequestHead<'_>) -> Result<Option<Level>, Refusal> {

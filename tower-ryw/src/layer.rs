@@ -133,10 +133,10 @@ impl RywLayer {
         &self.config.stats
     }
 
-    /// The layer's own mark store, if it was not given another.
+    /// The marks that this process keeps: all there are, or its own writes where the layer was given a store.
     #[must_use]
-    pub fn local_store(&self) -> Option<&LocalStore> {
-        self.config.local_store.as_ref()
+    pub fn local_store(&self) -> &LocalStore {
+        &self.config.local_store
     }
 
     /// How the mark store that the layer was given is doing; `None` when it keeps marks itself.
@@ -388,11 +388,11 @@ impl RywLayerBuilder {
             Guarded::new(store, local.held_at_start(Duration::ZERO).build(), store_deadline)
         });
         let (store, local_store): (Arc<dyn MarkStore>, _) = match &given_store {
-            Some(given) => (Arc::new(given.clone()), None),
+            Some(given) => (Arc::new(given.clone()), given.own().clone()),
             None => {
                 local = if topology.is_some() { local } else { local.held_at_start(window.longest()) };
                 let local = local.build();
-                (Arc::new(local.clone()), Some(local))
+                (Arc::new(local.clone()), local)
             }
         };
         let keys = match keys {

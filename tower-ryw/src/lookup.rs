@@ -32,7 +32,7 @@ pub(crate) enum Lookup {
 /// layer's own is asked only when the write's order or an acknowledgement depends on them.
 pub(crate) fn load(config: &Config, identity: &Identity) -> StoreFuture<Loaded> {
     let Identity { keys, terms, acknowledges, .. } = identity;
-    let tells_losses = config.topology.is_some() && (config.local_store.is_some() || terms.orders_writes());
+    let tells_losses = config.topology.is_some() && (config.given_store.is_none() || terms.orders_writes());
     if keys.is_empty() || terms.intent == Intent::Write && !tells_losses && !acknowledges {
         StoreFuture::ready(Loaded::default())
     } else {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// Watches what the layer does. Every method has an empty default; called on the request's task, so be quick.
 pub trait Observe: fmt::Debug + Send + Sync + 'static {
-    /// A request has been given its route.
+    /// A request was answered, or cut short; not one that has no session and needs no replica.
     fn routed(&self, event: &Routed<'_>) {
         let _ = event;
     }
@@ -45,6 +45,10 @@ pub struct Routed<'a> {
     pub reason: Reason,
     /// The level that applied.
     pub level: Level,
+    /// Whether the request was classified as a read.
+    pub read: bool,
+    /// From its arrival at the layer to its answer.
+    pub took: Duration,
     /// How long the request waited for a replica.
     pub waited: Duration,
     /// Whether the level was achieved.
@@ -237,6 +241,8 @@ mod tests {
             node: None,
             reason: Reason::Behind,
             level: Level::ReadYourWrites,
+            read: true,
+            took: Duration::ZERO,
             waited: Duration::ZERO,
             achieved: true,
         };

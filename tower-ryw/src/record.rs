@@ -76,7 +76,7 @@ pub(crate) struct Saved {
 pub(crate) fn record_now(config: &Config, keys: &[SubjectKey], effect: Effect) -> Result<Saved, Effect> {
     let needs_position = config.topology.is_some() && !matches!(effect, Effect::Unknown);
     // Another store than the layer's own may need its time.
-    if needs_position || config.local_store.is_none() {
+    if needs_position || config.given_store.is_some() {
         return Err(effect);
     }
     let (update, event, settles) = without_position(config, &effect);

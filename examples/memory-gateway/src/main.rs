@@ -7,6 +7,7 @@ mod backend;
 mod config;
 mod demo;
 mod problem;
+mod prometheus;
 mod routes;
 mod serve;
 mod store;

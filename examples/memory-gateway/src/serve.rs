@@ -3,12 +3,14 @@
 use std::{error::Error, future::IntoFuture, process::ExitCode, time::Duration};
 
 use axum::Router;
+use ryw_telemetry::Metrics;
 use tokio::net::TcpListener;
 use tower_ryw::{CookiePolicy, RywLayer};
 
 use crate::{
     backend::{Backend, Via},
     config::Cli,
+    prometheus::Prometheus,
     routes::{App, Insight, memory, operators, tenant_of},
     store::Shared,
 };
@@ -55,15 +57,21 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
 /// All routes: the values inside of the layer, the operators' routes outside.
 fn app(cli: &Cli, backend: &Backend) -> Result<Router, Box<dyn Error>> {
     let shared = Shared::open(&cli.backend.redis)?;
+    let prometheus = Prometheus::new()?;
+    let meter = prometheus.meter();
+    let metrics = Metrics::new(&meter);
     let layer = shared
         .layer()
+        .observer(metrics.clone())
         .from_env()?
         .positions(backend.topology().clone())
         .tenant(tenant_of)
         // Served over plain http, to be tried with a browser and without certificates.
         .cookie(CookiePolicy::InsecureForDevelopment)
         .build()?;
-    let insight = Insight { backend: backend.clone(), layer: layer.clone(), shared };
+    metrics.watch(&layer);
+    shared.watch(&meter);
+    let insight = Insight { backend: backend.clone(), layer: layer.clone(), shared, prometheus };
     let memory = memory(App { backend: backend.clone(), via: Via::Request }).layer(layer);
     Ok(memory.merge(operators(insight)))
 }

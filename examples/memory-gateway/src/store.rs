@@ -4,6 +4,7 @@ use std::{error::Error, sync::Arc};
 
 use ryw_core::MarkStore;
 use ryw_redis::{QuorumStore, RedisStore};
+use ryw_telemetry::opentelemetry::metrics::Meter;
 use tower_ryw::{RywLayer, RywLayerBuilder, StoreHealth};
 
 /// The stores that instances share.
@@ -61,11 +62,12 @@ impl Shared {
         said
     }
 
-    /// How many of several stores answer.
-    pub(crate) fn available(&self) -> Option<usize> {
-        match self {
-            Self::Several(store) => Some(store.available()),
-            _ => None,
+    /// How many of several stores answer, as a metric.
+    pub(crate) fn watch(&self, meter: &Meter) {
+        if let Self::Several(store) = self {
+            let store = store.clone();
+            let available = meter.u64_observable_gauge("ryw_quorum_available").with_description("Stores that answer");
+            available.with_callback(move |to| to.observe(store.available() as u64, &[])).build();
         }
     }
 

@@ -498,6 +498,8 @@ impl RywContext {
             node,
             reason,
             level: self.level(),
+            read: self.0.identity.terms.intent == Intent::Read,
+            took: self.0.identity.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed()),
             waited: self.waited(),
             achieved: self.0.decision.achieved,
         });

@@ -9,10 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tower_ryw::{LocalStore, RywLayer, topology::NodeState};
+use tower_ryw::{RywLayer, topology::NodeState};
 
 use super::wrong_method;
-use crate::{backend::Backend, store::Shared};
+use crate::{backend::Backend, prometheus::Prometheus, store::Shared};
 
 /// Seconds of lag from which a node is degraded, or critical.
 const LAG_DEGRADED: f64 = 10.0;
@@ -24,6 +24,7 @@ pub(crate) struct Insight {
     pub(crate) backend: Backend,
     pub(crate) layer: RywLayer,
     pub(crate) shared: Shared,
+    pub(crate) prometheus: Prometheus,
 }
 
 /// Not to be wrapped in a layer.
@@ -38,7 +39,7 @@ pub(crate) fn operators(insight: Insight) -> Router {
 
 impl Insight {
     fn marks(&self) -> usize {
-        self.layer.local_store().map_or(0, LocalStore::len)
+        self.layer.local_store().len()
     }
 }
 
@@ -80,56 +81,19 @@ async fn health(State(insight): State<Insight>) -> Response {
 
 /// Prometheus text format.
 async fn metrics(State(insight): State<Insight>) -> Response {
-    let stats = insight.layer.stats().snapshot();
-    let mut text = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, values: Vec<(String, u64)>| {
-        text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        values.into_iter().for_each(|(labels, value)| text += &format!("{name}{labels} {value}\n"));
-    };
-    let one = |value: u64| vec![(String::new(), value)];
-    let sessions = u64::try_from(insight.marks()).unwrap_or(u64::MAX);
-    let routed = stats.routed.iter();
-    let routed: Vec<_> =
-        routed.map(|(route, reason, n)| (format!("{{route=\"{route}\",reason=\"{reason}\"}}"), *n)).collect();
-    let decisions = routed.iter().map(|(_, n)| n).sum();
-    metric("ryw_sessions_active", "gauge", "Subjects with a mark.", one(sessions));
-    metric("ryw_enforcement_count", "counter", "Requests that were given a route.", one(decisions));
-    metric("ryw_requests_total", "counter", "Requests by route and reason.", routed);
-    metric("ryw_marked_total", "counter", "Requests whose position was recorded.", one(stats.marked));
-    metric("ryw_unknown_outcomes_total", "counter", "Requests that may have written.", one(stats.unknown_outcomes));
-    metric(
-        "ryw_degraded_marks_total",
-        "counter",
-        "Marks without a position, or not stored.",
-        one(stats.degraded_marks),
-    );
-    metric("ryw_tokens_refused_total", "counter", "Tokens that were not believed.", one(stats.tokens_refused));
-    metric("ryw_lost_told_total", "counter", "Answers that told of a lost write.", one(stats.lost_told));
-    metric("ryw_refused_total", "counter", "Requests refused by the layer.", one(stats.refused));
-    if let Some(health) = insight.layer.store_health() {
-        let of_store = [
-            ("ryw_store_available", "gauge", "Whether the shared store answers.", u64::from(health.away.is_none())),
-            ("ryw_outbox_backlog", "gauge", "Subjects whose marks wait to be delivered.", health.backlog as u64),
-            (
-                "ryw_outbox_oldest_seconds",
-                "gauge",
-                "Age of the oldest of them.",
-                health.oldest.map_or(0, |age| age.as_secs()),
-            ),
-            ("ryw_outbox_dropped_total", "counter", "Subjects whose marks were dropped.", health.dropped),
-        ];
-        of_store.into_iter().for_each(|(name, kind, help, value)| metric(name, kind, help, one(value)));
+    match insight.prometheus.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics can't be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
     }
-    if let Some(available) = insight.shared.available() {
-        metric("ryw_quorum_available", "gauge", "Shared stores that answer.", one(available as u64));
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 async fn stats(State(insight): State<Insight>) -> Json<serde_json::Value> {
     let stats = insight.layer.stats().snapshot();
     let seconds = |age: Duration| age.as_secs_f64();
-    let ages = insight.layer.local_store().and_then(LocalStore::ages);
+    let ages = insight.layer.local_store().ages();
     let reads: Vec<_> = stats
         .routed
         .iter()

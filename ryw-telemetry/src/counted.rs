@@ -1,0 +1,105 @@
+//! What happens, counted as it happens.
+
+use std::time::Duration;
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram, Meter},
+};
+use ryw_core::{Lost, TokenError};
+use tower_ryw::{Observe, Recorded, Routed, RywLayer};
+
+use crate::watched;
+
+/// From what is answered from memory to what has waited for as long as it may.
+const MILLISECONDS: [f64; 14] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0];
+
+/// The instruments. Give a clone to [`RywLayerBuilder::observer`](tower_ryw::RywLayerBuilder::observer). Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    meter: Meter,
+    enforcement: Counter<u64>,
+    read_latency: Histogram<f64>,
+    waits: Histogram<f64>,
+    recorded: Counter<u64>,
+    tokens_refused: Counter<u64>,
+    lost_told: Counter<u64>,
+}
+
+impl Metrics {
+    /// Instruments of this meter.
+    #[must_use]
+    pub fn new(meter: &Meter) -> Self {
+        let counter = |name, what| meter.u64_counter(name).with_description(what).build();
+        let histogram = |name, what| {
+            let histogram = meter.f64_histogram(name).with_description(what);
+            histogram.with_boundaries(MILLISECONDS.to_vec()).build()
+        };
+        let metrics = Self {
+            meter: meter.clone(),
+            enforcement: counter("ryw_enforcement_count", "Requests that were given a route"),
+            read_latency: histogram("ryw_read_latency_ms", "From a read's arrival to its answer, in ms"),
+            waits: histogram("ryw_wait_ms", "How long reads have waited for a replica, in ms"),
+            recorded: counter("ryw_marks_recorded_total", "Marks by what they stand for"),
+            tokens_refused: counter("ryw_tokens_refused_total", "Tokens that were not believed"),
+            lost_told: counter("ryw_lost_told_total", "Answers that told of a lost write"),
+        };
+        // What has not happened yet is 0, and not absent.
+        [&metrics.tokens_refused, &metrics.lost_told].into_iter().for_each(|counter| counter.add(0, &[]));
+        metrics
+    }
+
+    /// Looks at this layer whenever metrics are collected: its marks, its nodes, the store that it shares. Call it once for
+    /// each layer. The meter's provider keeps the layer alive.
+    pub fn watch(&self, layer: &RywLayer) {
+        watched::watch(&self.meter, layer);
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+const fn route(primary: bool) -> &'static str {
+    if primary { "primary" } else { "replica" }
+}
+
+impl Observe for Metrics {
+    fn routed(&self, event: &Routed<'_>) {
+        self.enforcement.add(
+            1,
+            &[
+                KeyValue::new("route", route(event.primary)),
+                KeyValue::new("reason", event.reason.word()),
+                KeyValue::new("level", event.level.word()),
+                KeyValue::new("achieved", event.achieved),
+            ],
+        );
+        if event.read {
+            self.read_latency.record(ms(event.took), &[KeyValue::new("route", route(event.primary))]);
+        }
+        if !event.waited.is_zero() {
+            self.waits.record(ms(event.waited), &[]);
+        }
+    }
+
+    fn recorded(&self, event: Recorded) {
+        let kind = match event {
+            Recorded::Written => "written",
+            Recorded::Read => "read",
+            Recorded::UnknownOutcome => "unknown-outcome",
+            Recorded::WithoutPosition => "without-position",
+            Recorded::NotStored => "not-stored",
+            _ => "other",
+        };
+        self.recorded.add(1, &[KeyValue::new("kind", kind)]);
+    }
+
+    fn token_refused(&self, _error: TokenError) {
+        self.tokens_refused.add(1, &[]);
+    }
+
+    fn lost_told(&self, _lost: Lost) {
+        self.lost_told.add(1, &[]);
+    }
+}

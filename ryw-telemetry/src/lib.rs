@@ -1,0 +1,47 @@
+//! What tower-ryw does, as OpenTelemetry metrics.
+//!
+//! ```
+//! use opentelemetry::global;
+//! use ryw_telemetry::Metrics;
+//! use tower_ryw::RywLayer;
+//!
+//! let meter = global::meter("my-service");
+//! let metrics = Metrics::new(&meter);
+//! let layer = RywLayer::builder().observer(metrics.clone()).build()?;
+//! // What is looked at, rather than counted: marks, nodes, the shared store.
+//! metrics.watch(&layer);
+//! # Ok::<(), tower_ryw::ConfigError>(())
+//! ```
+//!
+//! Labels come from closed sets: routes, reasons, levels, kinds of marks, and the names that nodes were given. Nothing that a
+//! client sends becomes one.
+//!
+//! | metric | kind | labels | meaning |
+//! |---|---|---|---|
+//! | `ryw_enforcement_count` | counter | `route`, `reason`, `level`, `achieved` | requests that were given a route |
+//! | `ryw_read_latency_ms` | histogram | `route` | from a read's arrival to its answer, in ms |
+//! | `ryw_wait_ms` | histogram | | how long reads have waited for a replica, in ms; those that waited |
+//! | `ryw_marks_recorded_total` | counter | `kind` | marks by what they stand for |
+//! | `ryw_tokens_refused_total` | counter | | tokens that were not believed |
+//! | `ryw_lost_told_total` | counter | | answers that told of a lost write |
+//! | `ryw_refused_total` | counter | | requests that the layer has refused |
+//! | `ryw_sessions_active` | gauge | | subjects with a mark in this process |
+//! | `ryw_waiting` | gauge | | reads that wait for a replica |
+//! | `ryw_node_up` | gauge | `node`, `state` | 1, for the state that the node is in |
+//! | `ryw_node_epoch` | gauge | `node` | the epoch that the node is in |
+//! | `ryw_replication_lag_bytes` | gauge | `node` | what the primary has written and the node has not applied |
+//! | `ryw_replication_lag_seconds` | gauge | `node` | how old what the node shows may be |
+//! | `ryw_store_available` | gauge | | whether the shared store answers |
+//! | `ryw_outbox_backlog` | gauge | | subjects whose marks wait to be delivered |
+//! | `ryw_outbox_oldest_seconds` | gauge | | for how long the oldest of them has waited |
+//! | `ryw_outbox_attempts` | gauge | | how often delivery was tried since the store went away |
+//! | `ryw_outbox_dropped_total` | counter | | subjects whose marks were dropped |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod counted;
+mod watched;
+
+pub use counted::Metrics;
+
+pub use opentelemetry;
