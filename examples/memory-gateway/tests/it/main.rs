@@ -5,6 +5,7 @@
 mod bad_input;
 mod cli;
 mod demo;
+mod deploy;
 mod failover;
 mod gateway;
 mod instances;

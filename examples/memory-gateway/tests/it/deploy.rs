@@ -1,0 +1,96 @@
+//! The files in `deploy/`, as Prometheus itself reads them (Debian's package `prometheus` has `promtool`).
+
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use crate::gateway::Gateway;
+
+/// Names that users ask for, although Prometheus would have seconds, and `_total` at the end of a counter.
+const UNUSUAL: [&str; 3] = ["ryw_enforcement_count", "ryw_read_latency_ms", "ryw_wait_ms"];
+
+fn deploy(file: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy")).join(file)
+}
+
+fn promtool(arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new("promtool");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("promtool is there: install Debian's package prometheus");
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn accepts(arguments: &[&str]) {
+    let output = promtool(arguments, "");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+}
+
+fn dashboard() -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(deploy("grafana/dashboards/tower-ryw.json")).unwrap()).unwrap()
+}
+
+fn expressions(dashboard: &serde_json::Value) -> Vec<String> {
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
+    targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn alerts_fire_when_they_should_and_not_otherwise() {
+    let path = |file| deploy(file).to_str().unwrap().to_owned();
+    accepts(&["check", "rules", &path("prometheus/alerts.yml")]);
+    accepts(&["test", "rules", &path("prometheus/alerts.test.yml")]);
+    accepts(&["check", "config", &path("prometheus/prometheus.yml")]);
+}
+
+#[test]
+fn every_alert_has_a_test_in_which_it_fires() {
+    let read = |file| std::fs::read_to_string(deploy(file)).unwrap();
+    let (rules, tests) = (read("prometheus/alerts.yml"), read("prometheus/alerts.test.yml"));
+    let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let fires = |alert: &str| tests.contains(&format!("alertname: {alert}\n        exp_alerts"));
+    let silent: Vec<_> = alerts.iter().filter(|alert| !fires(alert)).collect();
+    assert!(alerts.len() > 10 && silent.is_empty(), "{silent:?}");
+}
+
+#[test]
+fn the_dashboard_asks_what_prometheus_understands() {
+    let expressions = expressions(&dashboard());
+    assert!(expressions.len() > 15, "{expressions:?}");
+    let rule = |(number, expression): (usize, &String)| {
+        let expression = expression.replace("$__rate_interval", "1m").replace("$job", ".*");
+        format!("      - record: r:{number}\n        expr: {}\n", serde_json::to_string(&expression).unwrap())
+    };
+    let rules: String = expressions.iter().enumerate().map(rule).collect();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "groups:\n  - name: dashboard\n    rules:\n{rules}").unwrap();
+    accepts(&["check", "rules", file.path().to_str().unwrap()]);
+}
+
+#[tokio::test]
+async fn what_is_scraped_is_accepted_and_is_what_dashboard_and_alerts_ask_for() {
+    let gateway = Gateway::start(&["--lag-ms", "0"]).await;
+    let headers = [("x-session-id", "me"), ("x-consistency-level", "RYW")];
+    gateway.put("/v1/memory/acme/k", &headers, "1").await;
+    gateway.get("/v1/memory/acme/k", &headers).await;
+    let text = gateway.get("/metrics", &[]).await.text();
+    let lint = String::from_utf8(promtool(&["check", "metrics"], &text).stderr).unwrap();
+    let complaints = lint.lines().filter(|line| !UNUSUAL.iter().any(|name| line.starts_with(&format!("{name} "))));
+    assert_eq!(complaints.collect::<Vec<_>>(), [""; 0], "of\n{text}");
+
+    let asked =
+        expressions(&dashboard()).join(" ") + &std::fs::read_to_string(deploy("prometheus/alerts.yml")).unwrap();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let asked: BTreeSet<_> = asked.split(|c| !is_part(c)).filter(|word| word.starts_with("ryw_")).collect();
+    // Those of a store that instances share are not there without one; nor is a wait before somebody has waited.
+    let later = ["ryw_store_available", "ryw_quorum_available", "ryw_wait_ms_bucket"];
+    let is_there = |name: &&&str| {
+        later.contains(name) || name.starts_with("ryw_outbox_") || text.lines().any(|line| line.starts_with(**name))
+    };
+    let missing: Vec<_> = asked.iter().filter(|name| !is_there(name)).collect();
+    assert!(asked.len() > 12 && missing.is_empty(), "{missing:?} of\n{text}");
+}
