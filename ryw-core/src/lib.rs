@@ -28,6 +28,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod bytes;
 mod keys;
 mod level;
 mod lineage;
@@ -40,6 +41,7 @@ mod subject;
 mod token;
 pub mod wire;
 
+pub use bytes::MalformedMarks;
 pub use keys::{Key, KeyError, Keyring};
 pub use level::{Level, ParseLevelError};
 pub use lineage::{Lineage, LineageError, Relation};

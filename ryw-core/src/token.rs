@@ -10,12 +10,11 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
-    ClusterId, Epoch, Keyring, Mark, Marks, Position, SubjectKey, Tenant,
+    Keyring, Mark, Marks, Position, SubjectKey, Tenant,
     wire::{MAC_LEN, MAX_POSITIONS, MAX_TOKEN_LEN, TENANT_LEN},
 };
 
 const VERSION: u8 = 1;
-const POSITION_LEN: usize = 20;
 const HEAD_LEN: usize = 2 + TENANT_LEN + 16 + 4 + 1;
 const UNKNOWN: u8 = 1;
 const PENDING: u8 = 2;
@@ -74,7 +73,7 @@ impl Token {
     pub fn seal(&self, keys: &Keyring, tenant: &Tenant) -> String {
         let key = keys.newest();
         let positions = self.marks.positions();
-        let mut bytes = Vec::with_capacity(HEAD_LEN + positions.len() * POSITION_LEN + 1 + MAC_LEN);
+        let mut bytes = Vec::with_capacity(HEAD_LEN + positions.len() * Position::LEN + 1 + MAC_LEN);
         bytes.extend([VERSION, key.id()]);
         bytes.extend(key.tenant(tenant));
         bytes.extend(self.session.as_bytes());
@@ -82,9 +81,7 @@ impl Token {
         // Marks never hold more than MAX_POSITIONS, which fits in a byte.
         bytes.push(u8::try_from(positions.len()).unwrap_or(u8::MAX));
         for position in positions {
-            bytes.extend(position.cluster().get().to_be_bytes());
-            bytes.extend(position.epoch().get().to_be_bytes());
-            bytes.extend(position.offset().to_be_bytes());
+            bytes.extend(position.to_bytes());
         }
         let unknown = if self.marks.is_unknown() { UNKNOWN } else { 0 };
         let pending = if self.marks.is_pending() { PENDING } else { 0 };
@@ -127,9 +124,7 @@ impl Token {
         }
         let mut marks = Marks::none();
         for _ in 0..count {
-            let cluster = ClusterId::new(u64::from_be_bytes(reader.take()?));
-            let epoch = Epoch::new(u32::from_be_bytes(reader.take()?));
-            marks.add(Mark::At(Position::new(cluster, epoch, u64::from_be_bytes(reader.take()?))));
+            marks.add(Mark::At(Position::from_bytes(reader.take()?)));
         }
         let [flags] = reader.take()?;
         if !reader.0.is_empty() || flags & !(UNKNOWN | PENDING) != 0 {
@@ -160,7 +155,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Key;
+    use crate::{ClusterId, Epoch, Key};
 
     fn keys() -> Keyring {
         Keyring::new(Key::new(1, b"an example secret of 32 bytes...").unwrap())

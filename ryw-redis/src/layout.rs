@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use ryw_core::{ClusterId, Epoch, Lost, Mark, Marks, Position, Stamp};
+use ryw_core::{Epoch, Lost, Mark, Marks, Position, Stamp};
 
 const UNKNOWN: u8 = 1;
 const HELD: u8 = 2;
@@ -191,13 +191,6 @@ impl Bucket {
     }
 }
 
-/// What [`MarkStore::join`](ryw_core::MarkStore::join) brings, as the script takes it.
-pub(crate) fn encode_update(marks: &Marks) -> Vec<u8> {
-    let mut bytes = vec![flags_of(marks)];
-    write_marks(&mut bytes, marks);
-    bytes
-}
-
 fn flags_of(marks: &Marks) -> u8 {
     let lost = if marks.lost().is_some() { LOST } else { 0 };
     let unknown = if marks.is_unknown() { UNKNOWN } else { 0 };
@@ -218,9 +211,7 @@ fn write_list(bytes: &mut Vec<u8>, marks: &Marks) {
 }
 
 fn write_position(bytes: &mut Vec<u8>, position: Position) {
-    bytes.extend(position.cluster().get().to_be_bytes());
-    bytes.extend(position.epoch().get().to_be_bytes());
-    bytes.extend(position.offset().to_be_bytes());
+    bytes.extend(position.to_bytes());
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -249,8 +240,7 @@ impl Reader<'_> {
     }
 
     fn position(&mut self) -> Result<Position, Malformed> {
-        let (cluster, epoch) = (ClusterId::new(self.u64()?), Epoch::new(self.u32()?));
-        Ok(Position::new(cluster, epoch, self.u64()?))
+        self.array().map(Position::from_bytes)
     }
 
     fn flagged_list(&mut self) -> Result<Marks, Malformed> {
@@ -271,6 +261,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use ryw_core::ClusterId;
 
     use super::*;
 

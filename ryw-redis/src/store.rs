@@ -12,7 +12,7 @@ use ryw_core::{
 use crate::{
     error::{ConnectError, ConnectErrorKind, store_error},
     keys::KeySpace,
-    layout::{Bucket, Entry, Malformed, encode_update},
+    layout::{Bucket, Entry, Malformed},
     script::Scripts,
     server::{Connection, Manager},
 };
@@ -255,7 +255,7 @@ impl Inner {
 
     async fn join(&self, keys: &[SubjectKey], update: &Update) -> Result<(), StoreError> {
         let connection = self.connection().await?;
-        let marks = encode_update(&update.marks);
+        let marks = update.marks.to_bytes();
         let number = |duration: Duration| duration.as_millis().to_string().into_bytes();
         let hold = number(update.hold.unwrap_or_default());
         let (ttl, period) = (number(self.ttl), self.period_length().to_string().into_bytes());
