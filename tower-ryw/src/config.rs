@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use ryw_core::{Keyring, MarkStore, Subject, Tenant, Unsettled, wire};
 use tokio::time::Instant;
 
 use crate::{
+    clock::Clock,
     guarded::Guarded,
     memory::LocalStore,
     observe::{DecisionLog, Observe, Recorded, Routed, Stats},
@@ -70,29 +71,6 @@ impl CookiePolicy {
             Self::Secure => Some(wire::COOKIE),
             Self::InsecureForDevelopment => Some(wire::INSECURE_COOKIE),
         }
-    }
-}
-
-/// Time since 1970, for the ages of tokens only: the wall clock when the layer was built, and tokio's clock since, so
-/// that it never jumps.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    built_at: Duration,
-    built: Instant,
-}
-
-impl Clock {
-    pub(crate) fn start() -> Self {
-        Self { built_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), built: Instant::now() }
-    }
-
-    pub(crate) fn now(&self) -> Duration {
-        self.built_at + self.age()
-    }
-
-    /// Time since the layer was built.
-    pub(crate) fn age(&self) -> Duration {
-        self.built.elapsed()
     }
 }
 

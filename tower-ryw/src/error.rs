@@ -1,6 +1,6 @@
 //! What can be wrong with the settings of a layer.
 
-use std::time::Duration;
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use ryw_core::{KeyError, Level};
 
@@ -64,6 +64,29 @@ pub enum ConfigErrorKind {
         /// What to do.
         hint: &'static str,
     },
+    /// A setting that means nothing without another one.
+    #[error("{setting} needs {needs}: {hint}")]
+    Missing {
+        /// The setting.
+        setting: &'static str,
+        /// What it needs.
+        needs: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A size that is too small to work with.
+    #[error("{setting} is {given} bytes: at least {min} are accepted")]
+    TooSmall {
+        /// The setting.
+        setting: &'static str,
+        /// The size, in bytes.
+        given: u64,
+        /// The smallest that is accepted, in bytes.
+        min: u64,
+    },
+    /// The outbox's directory can't be used.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     /// An environment variable does not parse.
     #[error("environment variable {name} is {value:?}: accepted {accepted}")]
     Env {
@@ -98,5 +121,65 @@ impl ConfigError {
 impl From<ConfigErrorKind> for ConfigError {
     fn from(kind: ConfigErrorKind) -> Self {
         Self(kind)
+    }
+}
+
+/// The directory of an outbox can't be used. The text names it and says what to change.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("outbox {}: {kind}", .directory.display())]
+pub struct OutboxError {
+    directory: PathBuf,
+    kind: OutboxErrorKind,
+    #[source]
+    source: Option<Arc<io::Error>>,
+}
+
+/// Why the directory of an outbox can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OutboxErrorKind {
+    /// Another layer, of this process or of another one, is using it.
+    InUse,
+    /// What is in it was not written by an outbox, or by a later version.
+    Foreign,
+    /// It can't be read or written; the source says why.
+    Io,
+    /// This platform can't keep two processes from sharing a directory.
+    Unsupported,
+}
+
+impl OutboxError {
+    pub(crate) fn new(directory: impl Into<PathBuf>, kind: OutboxErrorKind) -> Self {
+        Self { directory: directory.into(), kind, source: None }
+    }
+
+    pub(crate) fn io(directory: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self { source: Some(Arc::new(source)), ..Self::new(directory, OutboxErrorKind::Io) }
+    }
+
+    /// Why it can't be used.
+    #[must_use]
+    pub const fn kind(&self) -> OutboxErrorKind {
+        self.kind
+    }
+}
+
+impl PartialEq for OutboxError {
+    fn eq(&self, other: &Self) -> bool {
+        let source = |error: &Self| error.source.as_ref().map(|source| source.kind());
+        (&self.directory, self.kind, source(self)) == (&other.directory, other.kind, source(other))
+    }
+}
+
+impl Eq for OutboxError {}
+
+impl fmt::Display for OutboxErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InUse => "it is in use: give each layer of each process a directory of its own",
+            Self::Foreign => "the file in it was not written by this version of an outbox: give it an empty directory",
+            Self::Io => "it can't be read or written: it has to be a directory that this process may write to",
+            Self::Unsupported => "not supported on this platform, which has no advisory locks on files",
+        })
     }
 }

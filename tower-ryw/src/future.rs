@@ -1,6 +1,7 @@
 //! The order of the stages, and what happens when it is cut short.
 
 use std::{
+    convert::Infallible,
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,6 +14,7 @@ use std::{
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use ryw_core::Reason;
+use tokio::sync::oneshot;
 use tower_service::Service;
 
 use crate::{
@@ -23,7 +25,7 @@ use crate::{
     lookup::{self, Lookup, Required},
     outcome::{Outcome, outcome, unanswered},
     problem::{AnswerBody, Protocol, Refusal},
-    record::{Effect, Saved, record, record_now},
+    record::{Effect, Saved, announce, hold_until, record, record_now},
     route::{Attempt, attempt, route},
 };
 
@@ -60,13 +62,30 @@ pin_project! {
     }
 }
 
-type Prepared = Result<Scope, Refusal>;
+type Prepared = Result<Admitted, Refusal>;
+
+/// A request that may be served.
+pub(crate) struct Admitted {
+    scope: Scope,
+    announced: Option<Announced>,
+}
+
+/// Dropped when the request has ended: what was announced need not be announced again.
+type Announced = oneshot::Sender<Infallible>;
 
 /// Makes sure that a request which may have written leaves a mark, however it ends.
 struct Guard {
     scope: Scope,
     /// The service has been called, and what it did has not been recorded yet.
     armed: bool,
+    announced: Option<Announced>,
+}
+
+impl Guard {
+    /// The request has ended, and its effect is recorded.
+    fn disarm(&mut self) {
+        (self.armed, self.announced) = (false, None);
+    }
 }
 
 impl Drop for Guard {
@@ -127,7 +146,11 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
     };
     let may_wait = !identity.terms.ladder.wait.is_zero();
     match attempt(config, &identity.terms, &required, Duration::ZERO, may_wait, Excluded::These(&[])) {
-        Attempt::Routed(routing) => Start::Routed(Scope::new(Arc::clone(config), identity, routing)),
+        Attempt::Routed(routing) => {
+            let is_announced = identity.terms.is_announced;
+            let scope = Scope::new(Arc::clone(config), identity, routing);
+            if is_announced { Start::Wait(Box::pin(admit(Arc::clone(config), scope))) } else { Start::Routed(scope) }
+        }
         Attempt::Refused(reason) => Start::Refused(refuse(config, &required, reason)),
         Attempt::Wait { .. } => Start::Wait(Box::pin(prepare(Arc::clone(config), identity, required))),
     }
@@ -135,9 +158,27 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
 
 async fn prepare(config: Arc<Config>, identity: Identity, required: Required) -> Prepared {
     match route(&config, &identity, &required).await {
-        Ok(routing) => Ok(Scope::new(config, identity, routing)),
+        Ok(routing) => admit(Arc::clone(&config), Scope::new(config, identity, routing)).await,
         Err(reason) => Err(refuse(&config, &required, reason)),
     }
+}
+
+/// Where everybody has to know of a write before it is made, this waits until they do.
+async fn admit(config: Arc<Config>, scope: Scope) -> Prepared {
+    let announcing = scope.ready().filter(|context| context.identity().terms.is_announced);
+    let (Some(context), Some(store)) = (announcing, &config.given_store) else {
+        return Ok(Admitted { scope, announced: None });
+    };
+    let keys = context.keys_to_mark();
+    if let Err(error) = announce(store, &config, &keys).await {
+        tracing::warn!(%error, "a write is refused: it can't be announced");
+        config.stats.refused();
+        return Err(Refusal::not_announced());
+    }
+    // As of a write that was cut short and may still commit, until it has ended.
+    let (announced, ended) = oneshot::channel();
+    hold_until(&config, keys, vec![Box::pin(async move { drop(ended.await) })]);
+    Ok(Admitted { scope, announced: Some(announced) })
 }
 
 fn refuse(config: &Config, required: &Required, reason: Reason) -> Refusal {
@@ -158,18 +199,18 @@ where
 {
     pub(crate) fn serve(scope: Scope, protocol: Protocol, service: &mut S, mut request: Request<B>) -> Self {
         attach(&scope, &mut request);
-        let mut guard = Guard { scope, armed: true };
+        let mut guard = Guard { scope, armed: true, announced: None };
         let response = guard.scope.enter(|| service.call(request));
         Self { guard, protocol, state: State::Serve { response } }
     }
 
     pub(crate) fn prepare(work: Work<Prepared>, protocol: Protocol, service: S, request: Request<B>) -> Self {
-        let guard = Guard { scope: Scope::None, armed: false };
+        let guard = Guard { scope: Scope::None, armed: false, announced: None };
         Self { guard, protocol, state: State::Prepare { held: Some((service, request)), work } }
     }
 
     pub(crate) fn refuse(refusal: Refusal, protocol: Protocol) -> Self {
-        let guard = Guard { scope: Scope::None, armed: false };
+        let guard = Guard { scope: Scope::None, armed: false, announced: None };
         Self { guard, protocol, state: State::Refuse { refusal } }
     }
 }
@@ -195,8 +236,8 @@ where
                     let prepared = ready!(work.as_mut().poll(cx));
                     let held = held.take();
                     match (prepared, held) {
-                        (Ok(scope), Some((mut service, mut request))) => {
-                            this.guard.scope = scope;
+                        (Ok(Admitted { scope, announced }), Some((mut service, mut request))) => {
+                            (this.guard.scope, this.guard.announced) = (scope, announced);
                             attach(&this.guard.scope, &mut request);
                             this.guard.armed = true;
                             let response = this.guard.scope.enter(|| service.call(request));
@@ -215,7 +256,7 @@ where
                     match after(context, &answer) {
                         Ok(saved) => {
                             finish(context, saved, &mut answer);
-                            this.guard.armed = false;
+                            this.guard.disarm();
                             this.state.set(State::Done);
                             return Poll::Ready(answer);
                         }
@@ -226,7 +267,7 @@ where
                     let saved = ready!(work.as_mut().poll(cx));
                     let answer = answer.take();
                     let context = this.guard.scope.ready().cloned();
-                    this.guard.armed = false;
+                    this.guard.disarm();
                     this.state.set(State::Done);
                     if let (Some(mut answer), Some(context)) = (answer, context) {
                         context.config().recorded(saved.event);

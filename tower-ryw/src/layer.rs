@@ -1,21 +1,26 @@
 //! How the layer is made.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ryw_core::{Key, Keyring, Level, MarkStore, Subject, Tenant};
 use tower_layer::Layer;
 
 use crate::{
-    config::{Budget, Clock, Config, CookiePolicy, Doubts, SubjectsOf, TenantOf},
+    clock::Clock,
+    config::{Budget, Config, CookiePolicy, Doubts, SubjectsOf, TenantOf},
     error::{ConfigError, ConfigErrorKind, MAX_WAIT},
-    guarded::{Guarded, StoreHealth},
+    guarded::{Disk, Guarded, StoreHealth},
     memory::LocalStore,
     observe::{DecisionLog, Observe, Stats},
+    outbox::Log,
     policy::{Classify, Ladder, Policy, RequestHead, RouteRule, SafeMethods},
     service::RywService,
     topology::Topology,
     window::{AdaptiveWindow, Window},
 };
+
+/// The smallest outbox.
+const MIN_OUTBOX: u64 = 4096;
 
 /// Makes any Tower service read-your-writes.
 ///
@@ -68,6 +73,9 @@ pub struct RywLayerBuilder {
     window: Duration,
     adaptive_window: Option<AdaptiveWindow>,
     store_deadline: Duration,
+    outbox: Option<PathBuf>,
+    outbox_capacity: u64,
+    strict_writes: bool,
     sample_deadline: Duration,
     token_max_age: Duration,
     cookie: CookiePolicy,
@@ -109,6 +117,9 @@ impl RywLayer {
             window: Duration::from_secs(2),
             adaptive_window: None,
             store_deadline: Duration::from_millis(100),
+            outbox: None,
+            outbox_capacity: 64 << 20,
+            strict_writes: false,
             sample_deadline: Duration::from_millis(500),
             token_max_age: Duration::from_secs(24 * 60 * 60),
             cookie: CookiePolicy::Secure,
@@ -216,7 +227,11 @@ impl RywLayerBuilder {
     /// A store that fails or is late does not fail requests. Marks are *unknown* while it is away; what it does not take is
     /// kept for up to 100 000 subjects, and delivered before it is believed again. The response to such a write says
     /// `X-Consistency-Enforced: false`: clients that carry its token are safe, others are from the moment on at which it is
-    /// delivered.
+    /// delivered. What is kept ends with this process unless there is an [`outbox`](Self::outbox); a write that must not be
+    /// made at all then is one for [`strict_writes`](Self::strict_writes).
+    ///
+    /// What can't be kept makes everybody's marks *unknown*: at once in this process, and, once the store has been told,
+    /// within a second in all others. A read then waits for a replica that has what the primary had by then.
     pub fn store(mut self, store: impl MarkStore) -> Self {
         self.store = Some(Arc::new(store));
         self
@@ -285,6 +300,69 @@ impl RywLayerBuilder {
     /// answers again, the next ones do without it at once. Default: 100 ms.
     pub const fn store_deadline(mut self, deadline: Duration) -> Self {
         self.store_deadline = deadline;
+        self
+    }
+
+    /// Keeps what the [`store`](Self::store) did not take in this directory, which is made if need be, until it does.
+    /// Default: none, so that it is kept in memory.
+    ///
+    /// The answer to a write that the store did not take says `X-Consistency-Enforced: true` once its mark has been synced to
+    /// the disk, and `false` when that has taken longer than [`store_deadline`](Self::store_deadline) or could not be done.
+    /// **What is promised:** a mark whose answer says `true` is delivered to the store, whatever kills this process, by the
+    /// next layer that is built with this directory, and before that layer believes what the store says. Until then no
+    /// instance that the store answers knows of it; sessions that carry their tokens, and this process, do. Marks may be
+    /// delivered twice, which changes nothing.
+    ///
+    /// A write that is still on its way (no positions, or an unknown outcome) is held by the wall clock while no process
+    /// runs, and never for longer than when it was written down.
+    ///
+    /// Up to 100 000 subjects are kept, in at most [`outbox_capacity`](Self::outbox_capacity) bytes. Whoever comes after that
+    /// is told `false`, and everybody's marks become *unknown*, as described at [`store`](Self::store); also when the next
+    /// process finds a file that was damaged. [`RywLayer::store_health`] tells size, age, attempts and what was dropped.
+    ///
+    /// A directory belongs to one layer of one process at a time, and has to be on a disk that outlives it. Its files are
+    /// readable by their owner only; they contain keyed hashes of subjects, and positions.
+    ///
+    /// ```no_run
+    /// # fn with(store: impl tower_ryw::MarkStore) -> Result<(), Box<dyn std::error::Error>> {
+    /// use tower_ryw::{Key, RywLayer};
+    ///
+    /// let layer = RywLayer::builder()
+    ///     .store(store)
+    ///     .signing_key(Key::new(1, b"at least 32 bytes from your secret store")?)
+    ///     .outbox("/var/lib/notes/outbox")
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// [`build`](Self::build) reads the file and blocks meanwhile, and fails with [`ConfigErrorKind::Outbox`] when the
+    /// directory can't be used, for one because another process is using it.
+    pub fn outbox(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.outbox = Some(directory.into());
+        self
+    }
+
+    /// The largest that the file of the [`outbox`](Self::outbox) may become, in bytes. Half of it is for marks that wait,
+    /// some 90 bytes for most; while the file is replaced by a new one, both exist. Default: 64 MiB; at least 4 KiB.
+    pub const fn outbox_capacity(mut self, bytes: u64) -> Self {
+        self.outbox_capacity = bytes;
+        self
+    }
+
+    /// Whether a write is announced in the [`store`](Self::store) before the service is called: its subjects are *pending*
+    /// for all instances. A write that can't be announced within [`store_deadline`](Self::store_deadline) is refused with
+    /// 503 and `Retry-After` (gRPC: UNAVAILABLE), and the service is not called. Default: false; for some paths only with
+    /// [`RouteRule::strict_writes`](crate::RouteRule::strict_writes).
+    ///
+    /// So whatever happens after that (this process is killed, the store is cut off from it), no instance serves these
+    /// subjects a read that misses the write, tokens or not. The price is a round trip before each write, writes that are
+    /// refused while the store is away, and reads of these subjects that go to the primary for the
+    /// [`window`](Self::window) after the write was announced; with positions, a sample answers after that. A write that
+    /// takes longer than the window is announced again while it runs.
+    ///
+    /// Counts for requests that are classified as writes; a read that turns out to write is not announced.
+    pub const fn strict_writes(mut self, strict: bool) -> Self {
+        self.strict_writes = strict;
         self
     }
 
@@ -364,6 +442,9 @@ impl RywLayerBuilder {
             window,
             adaptive_window,
             store_deadline,
+            outbox,
+            outbox_capacity,
+            strict_writes,
             sample_deadline,
             token_max_age,
             cookie,
@@ -383,9 +464,14 @@ impl RywLayerBuilder {
                  not find these marks"
             );
         }
+        let disk = outbox.map(|directory| {
+            let (log, recovered) = Log::open(&directory).map_err(ConfigErrorKind::from)?;
+            Ok::<_, ConfigErrorKind>(Disk { log, recovered, capacity: outbox_capacity })
+        });
+        let disk = disk.transpose()?;
         let given_store = store.map(|store| {
             // What this process does not know of its own writes, the store may.
-            Guarded::new(store, local.held_at_start(Duration::ZERO).build(), store_deadline)
+            Guarded::new(store, local.held_at_start(Duration::ZERO).build(), store_deadline, disk)
         });
         let (store, local_store): (Arc<dyn MarkStore>, _) = match &given_store {
             Some(given) => (Arc::new(given.clone()), given.own().clone()),
@@ -402,7 +488,15 @@ impl RywLayerBuilder {
         let config = Config {
             enabled,
             clock: Clock::start(),
-            policy: Policy { classify, minimum, default: default.unwrap_or(minimum), maximum, ladder, rules },
+            policy: Policy {
+                classify,
+                minimum,
+                default: default.unwrap_or(minimum),
+                maximum,
+                ladder,
+                strict_writes,
+                rules,
+            },
             store,
             local_store,
             given_store,
@@ -440,6 +534,17 @@ impl RywLayerBuilder {
                 Some(given) if given > max => return Err(ConfigErrorKind::TooLong { setting, given, max }),
                 _ => {}
             }
+        }
+        let hint = "marks in this process are shared with nobody; give the layer a store, or leave the setting out";
+        let is_strict = self.strict_writes || self.rules.iter().any(|rule| rule.strict_writes == Some(true));
+        for (setting, is_set) in [("outbox", self.outbox.is_some()), ("strict_writes", is_strict)] {
+            if is_set && self.store.is_none() {
+                return Err(ConfigErrorKind::Missing { setting, needs: "store", hint });
+            }
+        }
+        if self.outbox_capacity < MIN_OUTBOX {
+            let (setting, given) = ("outbox_capacity", self.outbox_capacity);
+            return Err(ConfigErrorKind::TooSmall { setting, given, min: MIN_OUTBOX });
         }
         if let Some(minimum) = self.minimum
             && self.maximum < minimum

@@ -16,12 +16,14 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
+mod clock;
 mod problem;
 mod policy;
 mod observe;
 mod window;
 mod memory;
 pub mod topology;
+mod outbox;
 mod guarded;
 mod config;
 mod identify;
@@ -44,7 +46,7 @@ pub use config::CookiePolicy;
 pub use context::MissingLayer;
 pub use context::{RywContext, TooManySubjects, WithContext};
 pub use decide::Route;
-pub use error::{ConfigError, ConfigErrorKind};
+pub use error::{ConfigError, ConfigErrorKind, OutboxError, OutboxErrorKind};
 pub use future::ResponseFuture;
 pub use guarded::StoreHealth;
 pub use layer::{RywLayer, RywLayerBuilder};

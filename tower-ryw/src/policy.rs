@@ -138,13 +138,14 @@ pub struct RouteRule {
     pub(crate) intent: Option<Intent>,
     pub(crate) level: Option<Level>,
     pub(crate) ladder: Option<Ladder>,
+    pub(crate) strict_writes: Option<bool>,
 }
 
 impl RouteRule {
     /// A rule for one path, or for all paths with a prefix when it ends in `*`. The first rule that matches counts.
     #[must_use]
     pub fn new(path: impl Into<String>) -> Self {
-        Self { path: path.into(), intent: None, level: None, ladder: None }
+        Self { path: path.into(), intent: None, level: None, ladder: None, strict_writes: None }
     }
 
     /// Whether these requests read or write. Default: as [`Classify`] says.
@@ -168,6 +169,14 @@ impl RouteRule {
         self
     }
 
+    /// Whether these requests, where they write, are announced to all instances before they run, and refused when they
+    /// can't be; see [`RywLayerBuilder::strict_writes`](crate::RywLayerBuilder::strict_writes). Default: the layer's.
+    #[must_use]
+    pub const fn strict_writes(mut self, strict: bool) -> Self {
+        self.strict_writes = Some(strict);
+        self
+    }
+
     fn matches(&self, path: &str) -> bool {
         match self.path.strip_suffix('*') {
             Some(prefix) => path.starts_with(prefix),
@@ -183,6 +192,7 @@ pub(crate) struct Policy {
     pub(crate) default: Level,
     pub(crate) maximum: Level,
     pub(crate) ladder: Ladder,
+    pub(crate) strict_writes: bool,
     pub(crate) rules: Vec<RouteRule>,
 }
 
@@ -197,6 +207,8 @@ pub(crate) struct Terms {
     /// Whether reads raise the session's marks, at this level or because the route demands it.
     pub(crate) reads_raise_marks: bool,
     pub(crate) ladder: Ladder,
+    /// It writes, and everybody is to know before it does.
+    pub(crate) is_announced: bool,
 }
 
 impl Terms {
@@ -214,24 +226,28 @@ impl Policy {
         let chosen = asked.unwrap_or(self.default).min(self.maximum).max(minimum);
         let bounds =
             [minimum, chosen].map(|level| if let Level::BoundedStaleness(bound) = level { Some(bound) } else { None });
+        let intent = rule.and_then(|rule| rule.intent).unwrap_or_else(|| self.classify.classify(head));
+        let strict = rule.and_then(|rule| rule.strict_writes).unwrap_or(self.strict_writes);
         Terms {
-            intent: rule.and_then(|rule| rule.intent).unwrap_or_else(|| self.classify.classify(head)),
+            intent,
             level: chosen,
             bound: bounds.into_iter().flatten().min(),
             reads_raise_marks: chosen.reads_raise_marks() || minimum.reads_raise_marks(),
             ladder: rule.and_then(|rule| rule.ladder).unwrap_or(self.ladder),
+            is_announced: strict && intent == Intent::Write,
         }
     }
 }
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { classify: _, minimum, default, maximum, ladder, rules } = self;
+        let Self { classify: _, minimum, default, maximum, ladder, strict_writes, rules } = self;
         f.debug_struct("Policy")
             .field("minimum", minimum)
             .field("default", default)
             .field("maximum", maximum)
             .field("ladder", ladder)
+            .field("strict_writes", strict_writes)
             .field("rules", rules)
             .finish_non_exhaustive()
     }
@@ -271,6 +287,7 @@ mod tests {
             default: ReadYourWrites,
             maximum: Causal,
             ladder: Ladder::new(),
+            strict_writes: false,
             rules: vec![
                 RouteRule::new("/money/*").level(Session),
                 RouteRule::new("/audit").level(Strong).intent(Intent::Read).ladder(Ladder::new().primary(false)),

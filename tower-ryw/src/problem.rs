@@ -56,6 +56,8 @@ pub(crate) enum Refusal {
     BadRequest { detail: String },
     /// Nothing that may serve this request is fresh enough or reachable.
     Behind { reason: Reason, retry_after: Duration },
+    /// The write can't be announced to the other instances.
+    NotAnnounced { retry_after: Duration },
     /// The write would follow something that did not survive a failover, and its client does not know that yet.
     Lost(Lost),
 }
@@ -85,6 +87,11 @@ impl Refusal {
         Self::Behind { reason, retry_after: Duration::from_secs(1) }
     }
 
+    /// The mark store does not take that there is going to be a write.
+    pub(crate) fn not_announced() -> Self {
+        Self::NotAnnounced { retry_after: Duration::from_secs(1) }
+    }
+
     pub(crate) fn response<B: AnswerBody>(&self, protocol: Protocol) -> Response<B> {
         let (status, title, detail, grpc) = match self {
             Self::BadRequest { detail } => {
@@ -92,6 +99,9 @@ impl Refusal {
             }
             Self::Behind { reason, .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Not fresh enough yet", explain(*reason), GRPC_UNAVAILABLE)
+            }
+            Self::NotAnnounced { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Write not accepted", NOT_ANNOUNCED, GRPC_UNAVAILABLE)
             }
             Self::Lost(_) => (StatusCode::CONFLICT, "Earlier work is lost", LOST, GRPC_FAILED_PRECONDITION),
         };
@@ -118,7 +128,7 @@ impl Refusal {
                 response
             }
         };
-        if let Self::Behind { retry_after, .. } = self {
+        if let Self::Behind { retry_after, .. } | Self::NotAnnounced { retry_after } = self {
             let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());
             response.headers_mut().insert(&wire::CONSISTENCY_ENFORCED, HeaderValue::from_static("false"));
@@ -129,6 +139,9 @@ impl Refusal {
         response
     }
 }
+
+const NOT_ANNOUNCED: &str =
+    "other instances can't be told of this write, so it was not made; retry (store-unavailable)";
 
 const LOST: &str = "something that this session has written or seen did not survive a failover; read what is there now, \
                     then repeat the request with the header Ryw-Lost: ack";
@@ -184,5 +197,10 @@ mod tests {
         assert!(response.headers()["grpc-message"].to_str().unwrap().contains("budget"));
         assert_eq!(percent_encode("100% behind\n"), "100%25 behind%0A");
         assert_eq!(response.headers()["retry-after"], "2");
+        let response: Response<String> = Refusal::not_announced().response(Protocol::Grpc);
+        assert_eq!(
+            (&response.headers()["grpc-status"], &response.headers()["retry-after"]),
+            (&"14".parse().unwrap(), &"1".parse().unwrap())
+        );
     }
 }

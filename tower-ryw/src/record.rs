@@ -13,6 +13,7 @@ use tokio::{runtime::Handle, time::timeout};
 use crate::{
     config::Config,
     decide::Route,
+    guarded::Guarded,
     observe::Recorded,
     topology::{Incarnation, NodeName, Topology},
 };
@@ -197,6 +198,12 @@ fn unknown(config: &Config) -> Update {
     Update { marks, hold: Some(config.window.now()) }
 }
 
+/// Tells the store that these subjects are going to be written to: *pending* for the window, and, should nothing else be heard
+/// of it, unknown after that. Whoever stops waiting leaves that behind at most.
+pub(crate) async fn announce(store: &Guarded, config: &Config, keys: &[SubjectKey]) -> Result<(), StoreError> {
+    store.share(keys, &unknown(config)).await
+}
+
 /// Records an unknown outcome from where nothing can be awaited: a drop. A store that needs time gets it on a task
 /// of its own, which ends by the store's deadline.
 pub(crate) fn record_unknown(config: &Config, keys: &[SubjectKey]) -> Saved {
@@ -252,7 +259,8 @@ pub(crate) fn hold_until(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec
     }));
 }
 
-type Ended = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Completes when something can't commit any more.
+pub(crate) type Ended = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 fn saved(stored: Result<(), StoreError>, update: Update, event: Recorded, settles: bool) -> Saved {
     let mut marks = update.marks;

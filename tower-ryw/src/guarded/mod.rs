@@ -1,0 +1,335 @@
+//! A store that is not this process's own may be slow, or away. It costs a request its deadline once; after that, until it
+//! is back, the answer is "can't be reached", at once.
+//!
+//! What this process has written itself it knows without asking, but that is not all there is: it only ever adds to what the
+//! store says. Marks that the store did not take are kept here, on disk where there is an outbox, and delivered when it is
+//! back, before anybody believes again what it says. Marks are joined, so it makes no difference how often and in which order
+//! they arrive.
+//!
+//! What can't be kept makes everybody's marks *unknown*: [`doubt`] is how other instances learn that.
+
+mod backlog;
+mod delivery;
+mod doubt;
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use ryw_core::{
+    Loaded, MarkStore, Marks, Position, Stamp, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Unsettled, Update,
+};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    clock::Clock,
+    memory::LocalStore,
+    outbox::{Log, Outbox, OutboxHealth, Recovered, Undelivered},
+};
+use backlog::{Backlog, held, read_back};
+use doubt::{EVERYBODY, News};
+
+/// A store, and what stands between it and the requests. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Guarded(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn MarkStore>,
+    /// The writes of this process.
+    own: LocalStore,
+    deadline: Duration,
+    clock: Clock,
+    outbox: Option<Outbox>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// It has failed; somebody tries to reach it again, and nobody else does.
+    away_since: Option<Instant>,
+    is_sought: bool,
+    tries: u32,
+    backlog: Backlog,
+    news: News,
+}
+
+/// An outbox that was opened.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub(crate) log: Log,
+    pub(crate) recovered: Recovered,
+    /// The largest that the file may become, in bytes.
+    pub(crate) capacity: u64,
+}
+
+/// How a store that was given to the layer is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreHealth {
+    /// For how long it has not answered; `None` while it does.
+    pub away: Option<Duration>,
+    /// How often it was tried again since then.
+    pub tries: u32,
+    /// Subjects whose marks wait to be delivered.
+    pub backlog: usize,
+    /// How long the oldest of them has waited; the time of an earlier process counts.
+    pub oldest: Option<Duration>,
+    /// Subjects whose marks were dropped since the layer was built, because there was no room or the store could make
+    /// nothing of its own entry.
+    pub dropped: u64,
+    /// Something could not be kept. Until the store has been told so, everybody's marks are unknown here.
+    pub full: bool,
+    /// The size of the outbox's file in bytes; 0 without an [outbox](crate::RywLayerBuilder::outbox).
+    pub outbox_bytes: u64,
+    /// The outbox's file could not be written when that was last tried: what has come since is kept in memory only.
+    pub outbox_failed: bool,
+}
+
+impl Guarded {
+    pub(crate) fn new(store: Arc<dyn MarkStore>, own: LocalStore, deadline: Duration, disk: Option<Disk>) -> Self {
+        let clock = Clock::start();
+        let Some(Disk { log, recovered, capacity }) = disk else {
+            let state = Mutex::new(State::new(u64::MAX));
+            return Self(Arc::new(Inner { store, own, deadline, clock, outbox: None, state }));
+        };
+        // A file is replaced when it is full, so half of it at most is what has to stay.
+        let mut state = State::new(capacity / 2);
+        state.recover(&recovered, &own, &clock);
+        Self(Arc::new_cyclic(|inner: &Weak<Inner>| {
+            let live = Weak::clone(inner);
+            let outbox = Outbox::new(log, capacity, move |bytes| live.upgrade().map(|inner| inner.write_down(bytes)));
+            Inner { store, own, deadline, clock, outbox: Some(outbox), state: Mutex::new(state) }
+        }))
+    }
+
+    /// The marks of this process alone.
+    pub(crate) fn own(&self) -> &LocalStore {
+        &self.0.own
+    }
+
+    pub(crate) fn health(&self) -> StoreHealth {
+        let OutboxHealth { bytes, has_failed } = self.0.outbox.as_ref().map(Outbox::health).unwrap_or_default();
+        let state = self.0.state.lock();
+        StoreHealth {
+            away: state.away_since.map(|since| since.elapsed()),
+            tries: state.tries,
+            backlog: state.backlog.len(),
+            oldest: state.backlog.oldest().map(|since| since.elapsed()),
+            dropped: state.backlog.dropped,
+            full: state.backlog.doubt.is_some(),
+            outbox_bytes: bytes,
+            outbox_failed: has_failed,
+        }
+    }
+
+    /// Joins into the store itself: what it does not take is not kept.
+    pub(crate) fn share(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
+        self.ask(|store| store.join(keys, update))
+    }
+
+    /// Asks the store, unless it is known to be away.
+    fn ask<T: Unpin + Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn MarkStore) -> StoreFuture<T>,
+    ) -> StoreFuture<T> {
+        if Inner::is_away(&self.0, &mut self.0.state.lock()) {
+            return away();
+        }
+        self.answer(question(&*self.0.store))
+    }
+
+    /// The answer in time, or none of the following.
+    fn answer<T: Unpin + Send + 'static>(&self, answer: StoreFuture<T>) -> StoreFuture<T> {
+        match answer.now() {
+            Ok(Ok(answer)) => StoreFuture::ready(answer),
+            Ok(Err(error)) => {
+                Inner::went_away(&self.0, &error);
+                StoreFuture::failed(error)
+            }
+            Err(answer) => {
+                let inner = Arc::clone(&self.0);
+                StoreFuture::boxed(async move {
+                    let answer = inner.in_time(answer).await;
+                    if let Err(error) = &answer {
+                        Inner::went_away(&inner, error);
+                    }
+                    answer
+                })
+            }
+        }
+    }
+}
+
+fn away<T>() -> StoreFuture<T> {
+    StoreFuture::failed(StoreError::new(StoreErrorKind::Unavailable))
+}
+
+impl State {
+    fn new(max_bytes: u64) -> Self {
+        let (backlog, news) = (Backlog::new(max_bytes), News::default());
+        Self { away_since: None, is_sought: false, tries: 0, backlog, news }
+    }
+
+    /// What an earlier process was not able to deliver is delivered before the store is believed.
+    fn recover(&mut self, recovered: &Recovered, own: &LocalStore, clock: &Clock) {
+        let Recovered { entries, in_doubt } = recovered;
+        for entry in entries {
+            let (update, since) = read_back(entry, clock);
+            // They are done when they return.
+            drop(own.join(&entry.keys, &update));
+            self.backlog.keep(&entry.keys, &update, since);
+        }
+        if *in_doubt {
+            self.backlog.doubt = self.backlog.doubt.max(Some(Instant::now()));
+        }
+        if !self.backlog.is_settled() {
+            self.away_since = Some(Instant::now());
+            tracing::info!(subjects = self.backlog.len(), in_doubt, "the outbox has marks that were not delivered");
+        }
+    }
+}
+
+impl Inner {
+    async fn in_time<T: Unpin>(&self, answer: StoreFuture<T>) -> Result<T, StoreError> {
+        match timeout(self.deadline, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::new(StoreErrorKind::Timeout)),
+        }
+    }
+
+    /// Keeps what the store did not take. The answer is good when it is on a disk.
+    fn keep(inner: &Arc<Self>, keys: &[SubjectKey], update: &Update, error: StoreError) -> StoreFuture<()> {
+        let now = Instant::now();
+        let had_room = {
+            let mut state = inner.state.lock();
+            // Where one entry makes no sense, the others do.
+            if error.kind() == StoreErrorKind::Corrupt {
+                state.backlog.dropped += keys.len() as u64;
+                return StoreFuture::failed(error);
+            }
+            state.backlog.keep(keys, update, now)
+        };
+        // It may have come back since it failed, and what is kept now would be kept for ever.
+        Self::went_away(inner, &error);
+        let Some(outbox) = &inner.outbox else { return StoreFuture::failed(error) };
+        if !had_room {
+            // So that a process after this one knows that something is missing.
+            outbox.replace();
+            return StoreFuture::failed(error);
+        }
+        let hold = update.hold.map(|length| held(length, &inner.clock));
+        let entry = Undelivered { keys: keys.to_vec(), marks: update.marks.clone(), since: inner.clock.now(), hold };
+        let written = outbox.append(&entry, inner.deadline);
+        StoreFuture::boxed(async move { if written.await { Ok(()) } else { Err(error) } })
+    }
+
+    /// For the outbox: all that is kept, and whether something is missing.
+    fn write_down(&self, bytes: &mut Vec<u8>) -> bool {
+        let mut place = Some(0);
+        while let Some(from) = place {
+            let (some, next) = self.state.lock().backlog.written_down(from, &self.clock);
+            some.iter().for_each(|entry| entry.write(bytes));
+            place = next;
+        }
+        self.state.lock().backlog.doubt.is_some()
+    }
+}
+
+impl MarkStore for Guarded {
+    fn load(&self, keys: &[SubjectKey]) -> StoreFuture<Loaded> {
+        let own = self.0.own.own(keys);
+        if own.marks.is_pending() {
+            // The primary serves, whatever the others have written.
+            return StoreFuture::ready(joined(own, Ok(Loaded::default())));
+        }
+        let news = {
+            let mut state = self.0.state.lock();
+            if Inner::is_away(&self.0, &mut state) {
+                return StoreFuture::ready(joined(own, Err(StoreError::new(StoreErrorKind::Unavailable))));
+            }
+            state.news.due()
+        };
+        let answer = self.answer(self.0.store.load(keys));
+        match (news, answer.now()) {
+            (Ok(news), Ok(answer)) => StoreFuture::ready(joined(own, news.added_to(answer))),
+            (Ok(news), Err(answer)) => StoreFuture::boxed(async move { Ok(joined(own, news.added_to(answer.await))) }),
+            (Err(doubt::Due), answer) => {
+                let news = self.answer(self.0.store.load(&[EVERYBODY]));
+                let inner = Arc::clone(&self.0);
+                StoreFuture::boxed(async move {
+                    let answer = async move {
+                        match answer {
+                            Ok(answer) => answer,
+                            Err(answer) => answer.await,
+                        }
+                    };
+                    let (answer, news) = tokio::join!(answer, news);
+                    let answer = match news {
+                        Ok(news) => inner.state.lock().news.learn(news).added_to(answer),
+                        Err(error) => Err(error),
+                    };
+                    Ok(joined(own, answer))
+                })
+            }
+        }
+    }
+
+    fn join(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
+        // It is done when it returns.
+        drop(self.0.own.join(keys, update));
+        match self.ask(|store| store.join(keys, update)).now() {
+            Ok(Ok(())) => StoreFuture::ready(()),
+            Ok(Err(error)) => Inner::keep(&self.0, keys, update, error),
+            Err(answer) => {
+                let (inner, keys, update) = (Arc::clone(&self.0), keys.to_vec(), update.clone());
+                StoreFuture::boxed(async move {
+                    match answer.await {
+                        Ok(()) => Ok(()),
+                        Err(error) => Inner::keep(&inner, &keys, &update, error).await,
+                    }
+                })
+            }
+        }
+    }
+
+    fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> StoreFuture<()> {
+        let (own, of_store): (Vec<_>, Vec<_>) = unsettled.iter().partition(|one| one.stamp.0 % 2 == 1);
+        let untagged = |one: &Unsettled| Unsettled { stamp: Stamp(one.stamp.0 >> 1), ..*one };
+        drop(self.0.own.settle(&own.into_iter().map(untagged).collect::<Vec<_>>(), at));
+        if of_store.is_empty() {
+            return StoreFuture::ready(());
+        }
+        let of_store: Vec<_> = of_store.into_iter().map(untagged).collect();
+        if of_store.iter().any(|one| one.key == EVERYBODY) {
+            self.0.state.lock().news.expire();
+        }
+        self.ask(|store| store.settle(&of_store, at))
+    }
+
+    fn acknowledge(&self, keys: &[SubjectKey], told: &Marks) -> StoreFuture<()> {
+        drop(self.0.own.acknowledge(keys, told));
+        self.0.state.lock().backlog.forget(keys, told);
+        self.ask(|store| store.acknowledge(keys, told))
+    }
+}
+
+/// What both say. A tag in the lowest bit tells whose the stamps are: odd ones are of this process.
+fn joined(own: Loaded, answer: Result<Loaded, StoreError>) -> Loaded {
+    let incomplete = Loaded { marks: Marks::unknown(), incomplete: true, ..Loaded::default() };
+    let mut loaded = answer.unwrap_or(incomplete);
+    let tagged = |one: &Unsettled, tag| Unsettled { stamp: Stamp(one.stamp.0 << 1 | tag), ..*one };
+    for one in loaded.unsettled.iter_mut().chain(&mut loaded.floored) {
+        *one = tagged(one, 0);
+    }
+    loaded.unsettled.extend(own.unsettled.iter().map(|one| tagged(one, 1)));
+    loaded.marks.join(&own.marks);
+    loaded
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded").field("store", &self.0.store).field("health", &self.health()).finish()
+    }
+}

@@ -1,0 +1,203 @@
+//! What a mark store did not take, on disk until it does: a write-ahead log with group commit.
+//!
+//! One task at a time writes, where blocking is allowed: whatever has come in while it synced goes to the disk together, with
+//! the next sync. It ends when there is nothing left, so nobody has to stop it.
+
+mod entry;
+mod log;
+
+use std::{fmt, io, mem, sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+pub(crate) use entry::{Entry, Hold, Undelivered};
+pub(crate) use log::{Log, Recovered};
+
+/// What waits to be written, in bytes; more is refused.
+const QUEUE: usize = 1 << 20;
+/// Between two tries to write to a disk that has failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Outbox(Arc<Inner>);
+
+struct Inner {
+    queue: Mutex<Queue>,
+    /// Locked by the one task that writes, and never by a request.
+    log: Mutex<Log>,
+    capacity: u64,
+    live: Box<Live>,
+}
+
+/// Writes everything that is kept now, and says whether something could not be. `None` when nobody is left to ask.
+type Live = dyn Fn(&mut Vec<u8>) -> Option<bool> + Send + Sync;
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    bytes: usize,
+    /// The file is to be replaced by what is kept then.
+    replace: bool,
+    is_writing: bool,
+    health: OutboxHealth,
+    /// Nothing is written before then, after the disk has failed.
+    retry_at: Option<Instant>,
+}
+
+struct Waiting {
+    bytes: Vec<u8>,
+    written: oneshot::Sender<()>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OutboxHealth {
+    pub(crate) bytes: u64,
+    pub(crate) has_failed: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(
+        log: Log,
+        capacity: u64,
+        live: impl Fn(&mut Vec<u8>) -> Option<bool> + Send + Sync + 'static,
+    ) -> Self {
+        let health = OutboxHealth { bytes: log.bytes(), has_failed: false };
+        let queue = Mutex::new(Queue { health, ..Queue::default() });
+        Self(Arc::new(Inner { queue, log: Mutex::new(log), capacity, live: Box::new(live) }))
+    }
+
+    pub(crate) fn health(&self) -> OutboxHealth {
+        self.0.queue.lock().health
+    }
+
+    /// Gets in line to be written; what is written has to be among what is kept already. A future that is dropped changes
+    /// nothing. The answer is whether it is on the disk.
+    pub(crate) fn append(&self, entry: &Undelivered, deadline: Duration) -> impl Future<Output = bool> + Send + use<> {
+        let mut bytes = Vec::new();
+        entry.write(&mut bytes);
+        let (written, answer) = oneshot::channel();
+        let mut queue = self.0.queue.lock();
+        if queue.bytes + bytes.len() <= QUEUE {
+            queue.bytes += bytes.len();
+            queue.waiting.push(Waiting { bytes, written });
+        }
+        Inner::write(&self.0, queue);
+        async move { matches!(timeout(deadline, answer).await, Ok(Ok(()))) }
+    }
+
+    /// Replaces the file by what is kept then, in the background.
+    pub(crate) fn replace(&self) {
+        let mut queue = self.0.queue.lock();
+        queue.replace = true;
+        Inner::write(&self.0, queue);
+    }
+}
+
+/// The one task that writes. Where it is cut short, whoever waits is told, and the next one can start.
+struct Writer(Option<Arc<Inner>>);
+
+impl Writer {
+    fn run(mut self) {
+        while self.0.as_ref().is_some_and(|inner| inner.write_batch()) {}
+        self.0 = None;
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(inner) = &self.0 {
+            let mut queue = inner.queue.lock();
+            queue.is_writing = false;
+            queue.give_up();
+        }
+    }
+}
+
+impl Queue {
+    /// Whoever waits is told by the end of its sender.
+    fn give_up(&mut self) {
+        (self.bytes, self.waiting) = (0, Vec::new());
+    }
+}
+
+impl Inner {
+    fn write(inner: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
+        if queue.is_writing {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            queue.give_up();
+            return;
+        };
+        queue.is_writing = true;
+        drop(queue);
+        let writer = Writer(Some(Arc::clone(inner)));
+        // Ends once nothing waits. Where the runtime ends first, it is dropped without having run.
+        drop(runtime.spawn_blocking(move || writer.run()));
+    }
+
+    /// Whether there was anything to write.
+    fn write_batch(&self) -> bool {
+        let (waiting, replace, may_try) = {
+            let mut queue = self.queue.lock();
+            // Looked at under the lock that others get in line with: nobody is left behind.
+            if queue.waiting.is_empty() && !queue.replace {
+                queue.is_writing = false;
+                return false;
+            }
+            queue.bytes = 0;
+            let may_try = queue.retry_at.is_none_or(|at| at <= Instant::now());
+            (mem::take(&mut queue.waiting), mem::take(&mut queue.replace), may_try)
+        };
+        // Dropped, which tells those who wait.
+        if !may_try {
+            return true;
+        }
+        let mut log = self.log.lock();
+        let written = self.commit(&mut log, &waiting, replace);
+        let mut queue = self.queue.lock();
+        queue.health = OutboxHealth { bytes: log.bytes(), has_failed: written.is_err() };
+        queue.retry_at = written.is_err().then(|| Instant::now() + PAUSE);
+        drop((queue, log));
+        match written {
+            Ok(()) => waiting.into_iter().for_each(|one| {
+                // Whoever has asked may be gone.
+                let _ = one.written.send(());
+            }),
+            Err(error) => tracing::error!(%error, "the outbox could not be written"),
+        }
+        true
+    }
+
+    fn commit(&self, log: &mut Log, waiting: &[Waiting], replace: bool) -> io::Result<()> {
+        let more: u64 = waiting.iter().map(|one| one.bytes.len() as u64).sum();
+        let mut bytes = Vec::new();
+        if log.is_broken() || replace && !log.is_empty() || log.bytes() + more > self.capacity {
+            // Whatever waits is among what is kept, or has been delivered.
+            match (self.live)(&mut bytes) {
+                Some(in_doubt) => {
+                    if in_doubt {
+                        Entry::write_gap(&mut bytes);
+                    }
+                    return log.rewrite(&bytes);
+                }
+                None if log.is_broken() => return Err(io::Error::other("it has failed before")),
+                None => bytes.clear(),
+            }
+        }
+        waiting.iter().for_each(|one| bytes.extend(&one.bytes));
+        if bytes.is_empty() { Ok(()) } else { log.append(&bytes) }
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("health", &self.health()).finish_non_exhaustive()
+    }
+}
