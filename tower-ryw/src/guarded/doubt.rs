@@ -3,7 +3,7 @@
 //!
 //! It is one more subject, which becomes *unknown* then, and is settled like any other: by the next read's sample of the
 //! primary, which contains whatever was not kept, or, without positions, once the window has passed. An instance asks for it
-//! along with a load, once a second.
+//! along with a load: once a second, and each time until it is settled.
 
 use std::time::Duration;
 
@@ -48,6 +48,9 @@ impl News {
     pub(super) fn learn(&mut self, everybody: Loaded) -> Everybody {
         // Without an entry of its own it is held to a floor, and that says nothing about everybody.
         let has_entry = everybody.floored.is_empty() && !everybody.marks.is_none();
+        if everybody.marks.is_unknown() || everybody.marks.is_pending() {
+            self.expire();
+        }
         self.known = Everybody(has_entry.then(|| Box::new(everybody)));
         self.known.clone()
     }

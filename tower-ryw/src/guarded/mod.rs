@@ -97,11 +97,14 @@ impl Guarded {
         // A file is replaced when it is full, so half of it at most is what has to stay.
         let mut state = State::new(capacity / 2);
         state.recover(&recovered, &own, &clock);
-        Self(Arc::new_cyclic(|inner: &Weak<Inner>| {
+        let inner = Arc::new_cyclic(|inner: &Weak<Inner>| {
             let live = Weak::clone(inner);
             let outbox = Outbox::new(log, capacity, move |bytes| live.upgrade().map(|inner| inner.write_down(bytes)));
             Inner { store, own, deadline, clock, outbox: Some(outbox), state: Mutex::new(state) }
-        }))
+        });
+        // Delivered at once, where there is a runtime already.
+        Inner::is_away(&inner, &mut inner.state.lock());
+        Self(inner)
     }
 
     /// The marks of this process alone.

@@ -22,15 +22,37 @@ const ME: (&str, &str) = session("me");
 
 /// A way to a store that others have a way to as well.
 #[derive(Clone, Debug, Default)]
-struct Way {
-    store: LocalStore,
-    is_cut: Arc<AtomicBool>,
-    asked: Arc<AtomicUsize>,
+pub(crate) struct Way {
+    pub(crate) store: LocalStore,
+    pub(crate) is_cut: Arc<AtomicBool>,
+    pub(crate) asked: Arc<AtomicUsize>,
+    /// How many answers there are until it is cut by itself, less one; 0 for no end.
+    left: Arc<AtomicUsize>,
 }
 
 impl Way {
+    pub(crate) fn to(store: &LocalStore) -> Self {
+        Self { store: store.clone(), ..Self::default() }
+    }
+
+    pub(crate) fn cut(&self) {
+        self.is_cut.store(true, SeqCst);
+    }
+
+    /// After so many answers.
+    pub(crate) fn cut_after(&self, answers: usize) {
+        self.left.store(answers.saturating_add(1), SeqCst);
+    }
+
+    pub(crate) fn mend(&self) {
+        self.is_cut.store(false, SeqCst);
+    }
+
     fn answer<T: Unpin + Send + 'static>(&self, answer: impl FnOnce(&LocalStore) -> StoreFuture<T>) -> StoreFuture<T> {
         self.asked.fetch_add(1, SeqCst);
+        if self.left.fetch_update(SeqCst, SeqCst, |left| (left > 1).then(|| left - 1)) == Err(1) {
+            self.cut();
+        }
         if self.is_cut.load(SeqCst) { StoreFuture::boxed(pending()) } else { answer(&self.store) }
     }
 }
@@ -57,7 +79,7 @@ impl MarkStore for Way {
 async fn two_instances(cluster: &Cluster) -> [(Way, RywLayer, Client); 2] {
     let (keys, store) = (Keyring::random().unwrap(), LocalStore::new());
     let instances = [(); 2].map(|()| {
-        let way = Way { store: store.clone(), ..Way::default() };
+        let way = Way::to(&store);
         let layer = cluster.layer().store(way.clone()).signing_keys(keys.clone()).build().unwrap();
         let client = Client::of(&layer);
         (way, layer, client)
@@ -75,7 +97,7 @@ async fn it_is_waited_for_once() {
     let cluster = Cluster::start().await;
     let [(way, layer, client), _] = two_instances(&cluster).await;
     assert_eq!(layer.store_health().unwrap().away, None);
-    way.is_cut.store(true, SeqCst);
+    way.cut();
     let started = Instant::now();
     client.get(&[ME]).await;
     assert_eq!(started.elapsed().as_millis() / 100, 1, "the deadline");
@@ -94,7 +116,7 @@ async fn what_it_has_missed_it_is_told_before_it_is_believed() {
     let cluster = Cluster::start().await;
     let [(way, layer, one), (_, _, other)] = two_instances(&cluster).await;
     assert!(other.get(&[ME]).await.route().starts_with("replica"), "there is nothing to see yet");
-    way.is_cut.store(true, SeqCst);
+    way.cut();
     cluster.set("p", crate::cluster::primary(1, 150)).await;
     let written = one.post(&[ME]).await;
     assert_eq!((written.status.as_u16(), written.header("x-consistency-enforced")), (200, Some("false")));
@@ -103,7 +125,7 @@ async fn what_it_has_missed_it_is_told_before_it_is_believed() {
     let health = layer.store_health().unwrap();
     assert_eq!((health.backlog, health.dropped), (1, 0));
 
-    way.is_cut.store(false, SeqCst);
+    way.mend();
     sleep(Duration::from_secs(2)).await;
     let health = layer.store_health().unwrap();
     assert_eq!((health.away, health.backlog), (None, 0));

@@ -11,13 +11,13 @@ use tower_ryw::{Ladder, LocalStore, RywLayer};
 use crate::harness::{Fixture, request, session, values};
 
 #[derive(Clone, Debug)]
-struct Remote {
-    how: How,
-    local: LocalStore,
+pub(crate) struct Remote {
+    pub(crate) how: How,
+    pub(crate) local: LocalStore,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
+pub(crate) enum How {
     Slow,
     Fails,
     Hangs,
