@@ -9,9 +9,14 @@ use std::{
     time::Duration,
 };
 
+use axum::routing::any;
 use ryw_core::{Keyring, Loaded, MarkStore, Marks, Position, StoreFuture, SubjectKey, Unsettled, Update};
-use tokio::time::{Instant, sleep};
-use tower_ryw::{LocalStore, RywLayer};
+use tokio::{
+    sync::Barrier,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tower_ryw::{Ladder, LocalStore, Route, RywContext, RywLayer};
 
 use crate::{
     cluster::{Client, Cluster, replica},
@@ -145,4 +150,64 @@ async fn what_this_process_knows_is_not_all_there_is() {
     // Everybody has what the first one has written.
     let read = one.get(&[ME]).await;
     assert!(read.route().starts_with("primary;reason=behind"), "150 is the other one's: {}", read.route());
+}
+
+/// What ten reads at once are served by, while the store is away and the primary has room for three of them.
+async fn ten_reads(cluster: &Cluster, with_positions: bool, ladder: Ladder) -> [usize; 3] {
+    let way = Way::default();
+    let builder = RywLayer::builder().store(way.clone()).primary_budget(3).ladder(ladder);
+    let builder = if with_positions { builder.positions(cluster.topology.clone()) } else { builder };
+    let barrier = Arc::new(Barrier::new(10));
+    let handler = any(move |context: RywContext| async move {
+        // All of them are there at once.
+        let _ = timeout(Duration::from_secs(1), barrier.wait()).await;
+        if context.route() == Route::Primary { "primary" } else { "replica" }
+    });
+    let client = Arc::new(Client::with(&builder.build().unwrap(), handler));
+    way.cut();
+    let mut reads = JoinSet::new();
+    for number in 0..10 {
+        let client = Arc::clone(&client);
+        reads.spawn(async move { client.send("GET", "/it", &[session(&format!("s{number}"))]).await });
+    }
+    let mut served = [0; 3];
+    for read in reads.join_all().await {
+        match (read.status.as_u16(), read.body.as_str()) {
+            (200, "primary") => served[0] += 1,
+            (200, _) => {
+                assert_eq!(read.header("x-consistency-enforced"), Some("false"), "less than was asked for");
+                served[1] += 1;
+            }
+            (status, body) => {
+                assert!(status == 503 && body.contains("retry"), "{status} {body}");
+                served[2] += 1;
+            }
+        }
+    }
+    served
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_sends_to_the_primary_passes_the_budget_and_the_ladder_says_what_else() {
+    let cluster = Cluster::start().await;
+    for name in ["r1", "r2"] {
+        cluster.set(name, replica(1, 100)).await;
+    }
+    cluster.set("p", crate::cluster::primary(1, 150)).await;
+    let ladder = Ladder::new().wait(Duration::ZERO);
+    let stale = ladder.stale(Duration::from_secs(60));
+    // Without positions nobody knows how stale a replica is. With them a sample at 150 stands for what is unknown, and the
+    // replicas were there a moment ago.
+    for (with_positions, ladder, [primary, replica, refused]) in [
+        (false, ladder, [3, 0, 7]),
+        (false, stale, [3, 0, 7]),
+        (false, ladder.primary(false), [0, 0, 10]),
+        (true, ladder, [3, 0, 7]),
+        (true, stale, [3, 7, 0]),
+        (true, stale.primary(false), [0, 10, 0]),
+        (true, ladder.primary(false), [0, 0, 10]),
+    ] {
+        let served = ten_reads(&cluster, with_positions, ladder).await;
+        assert_eq!(served, [primary, replica, refused], "positions {with_positions}, {ladder:?}");
+    }
 }
