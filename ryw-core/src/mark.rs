@@ -1,5 +1,7 @@
 //! What a session must be able to see.
 
+use std::fmt;
+
 use smallvec::SmallVec;
 
 use crate::{Epoch, Lineage, Position, Relation, wire::MAX_POSITIONS};
@@ -225,6 +227,27 @@ impl FromIterator<Mark> for Marks {
         let mut joined = Self::none();
         marks.into_iter().for_each(|mark| joined.add(mark));
         joined
+    }
+}
+
+/// For people: `none`, or for example `7@1/64 pending`.
+impl fmt::Display for Marks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_none() {
+            return f.write_str("none");
+        }
+        let mut separator = "";
+        for position in &self.positions {
+            write!(f, "{separator}{position:?}")?;
+            separator = " ";
+        }
+        for (is_so, word) in [(self.pending, "pending"), (self.unknown, "unknown"), (self.lost.is_some(), "lost")] {
+            if is_so {
+                write!(f, "{separator}{word}")?;
+                separator = " ";
+            }
+        }
+        Ok(())
     }
 }
 

@@ -60,23 +60,19 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-const fn route(primary: bool) -> &'static str {
-    if primary { "primary" } else { "replica" }
-}
-
 impl Observe for Metrics {
     fn routed(&self, event: &Routed<'_>) {
         self.enforcement.add(
             1,
             &[
-                KeyValue::new("route", route(event.primary)),
+                KeyValue::new("route", event.route()),
                 KeyValue::new("reason", event.reason.word()),
                 KeyValue::new("level", event.level.word()),
                 KeyValue::new("achieved", event.achieved),
             ],
         );
         if event.read {
-            self.read_latency.record(ms(event.took), &[KeyValue::new("route", route(event.primary))]);
+            self.read_latency.record(ms(event.took), &[KeyValue::new("route", event.route())]);
         }
         if !event.waited.is_zero() {
             self.waits.record(ms(event.waited), &[]);
@@ -84,15 +80,7 @@ impl Observe for Metrics {
     }
 
     fn recorded(&self, event: Recorded) {
-        let kind = match event {
-            Recorded::Written => "written",
-            Recorded::Read => "read",
-            Recorded::UnknownOutcome => "unknown-outcome",
-            Recorded::WithoutPosition => "without-position",
-            Recorded::NotStored => "not-stored",
-            _ => "other",
-        };
-        self.recorded.add(1, &[KeyValue::new("kind", kind)]);
+        self.recorded.add(1, &[KeyValue::new("kind", event.word())]);
     }
 
     fn token_refused(&self, _error: TokenError) {

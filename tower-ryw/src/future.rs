@@ -16,6 +16,7 @@ use pin_project_lite::pin_project;
 use ryw_core::Reason;
 use tokio::sync::oneshot;
 use tower_service::Service;
+use tracing::{Instrument, Span};
 
 use crate::{
     config::Config,
@@ -27,6 +28,7 @@ use crate::{
     problem::{AnswerBody, Protocol, Refusal},
     record::{Effect, Saved, announce, hold_until, record, record_now},
     route::{Attempt, attempt, route},
+    trace,
 };
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -39,6 +41,7 @@ pin_project! {
     {
         // Dropped first: whatever cuts the request short, its mark is made before the handler's remains go.
         guard: Guard,
+        span: Span,
         protocol: Protocol,
         #[pin]
         state: State<S, B>,
@@ -76,12 +79,17 @@ type Announced = oneshot::Sender<Infallible>;
 /// Makes sure that a request which may have written leaves a mark, however it ends.
 struct Guard {
     scope: Scope,
+    span: Span,
     /// The service has been called, and what it did has not been recorded yet.
     armed: bool,
     announced: Option<Announced>,
 }
 
 impl Guard {
+    fn new(span: &Span, scope: Scope, armed: bool) -> Self {
+        Self { scope, span: span.clone(), armed, announced: None }
+    }
+
     /// The request has ended, and its effect is recorded.
     fn disarm(&mut self) {
         (self.armed, self.announced) = (false, None);
@@ -96,7 +104,7 @@ impl Drop for Guard {
             // This may run while a panic unwinds: one in somebody's observer must not end the process.
             let recorded = catch_unwind(AssertUnwindSafe(|| {
                 context.record_unknown();
-                context.report();
+                context.report(&self.span);
             }));
             if recorded.is_err() {
                 tracing::error!("an observer or a mark store panicked");
@@ -197,21 +205,36 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(crate) fn serve(scope: Scope, protocol: Protocol, service: &mut S, mut request: Request<B>) -> Self {
+    /// Within the request's span.
+    pub(crate) fn serve(
+        span: Span,
+        scope: Scope,
+        protocol: Protocol,
+        service: &mut S,
+        mut request: Request<B>,
+    ) -> Self {
         attach(&scope, &mut request);
-        let mut guard = Guard { scope, armed: true, announced: None };
+        let mut guard = Guard::new(&span, scope, true);
         let response = guard.scope.enter(|| service.call(request));
-        Self { guard, protocol, state: State::Serve { response } }
+        Self { guard, span, protocol, state: State::Serve { response } }
     }
 
-    pub(crate) fn prepare(work: Work<Prepared>, protocol: Protocol, service: S, request: Request<B>) -> Self {
-        let guard = Guard { scope: Scope::None, armed: false, announced: None };
-        Self { guard, protocol, state: State::Prepare { held: Some((service, request)), work } }
+    /// Within the request's span.
+    pub(crate) fn prepare(
+        span: Span,
+        work: Work<Prepared>,
+        protocol: Protocol,
+        service: S,
+        request: Request<B>,
+    ) -> Self {
+        let guard = Guard::new(&span, Scope::None, false);
+        let work = Box::pin(work.instrument(trace::prepare()));
+        Self { guard, span, protocol, state: State::Prepare { held: Some((service, request)), work } }
     }
 
-    pub(crate) fn refuse(refusal: Refusal, protocol: Protocol) -> Self {
-        let guard = Guard { scope: Scope::None, armed: false, announced: None };
-        Self { guard, protocol, state: State::Refuse { refusal } }
+    pub(crate) fn refuse(span: Span, refusal: Refusal, protocol: Protocol) -> Self {
+        let guard = Guard::new(&span, Scope::None, false);
+        Self { guard, span, protocol, state: State::Refuse { refusal } }
     }
 }
 
@@ -230,6 +253,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let _entered = this.span.enter();
         loop {
             match this.state.as_mut().project() {
                 Stage::Prepare { held, work } => {
@@ -255,7 +279,7 @@ where
                     };
                     match after(context, &answer) {
                         Ok(saved) => {
-                            finish(context, saved, &mut answer);
+                            finish(context, this.span, saved, &mut answer);
                             this.guard.disarm();
                             this.state.set(State::Done);
                             return Poll::Ready(answer);
@@ -271,11 +295,12 @@ where
                     this.state.set(State::Done);
                     if let (Some(mut answer), Some(context)) = (answer, context) {
                         context.config().recorded(saved.event);
-                        finish(&context, Some(saved), &mut answer);
+                        finish(&context, this.span, Some(saved), &mut answer);
                         return Poll::Ready(answer);
                     }
                 }
                 Stage::Refuse { refusal } => {
+                    trace::refused(this.span, refusal.reason());
                     let response = refusal.response(*this.protocol);
                     this.state.set(State::Done);
                     return Poll::Ready(Ok(response));
@@ -314,12 +339,18 @@ fn after<R, E>(context: &RywContext, answer: &Result<Response<R>, E>) -> Result<
             context.config().recorded(saved.event);
             Ok(Some(saved))
         }
-        Err(effect) => Err(Box::pin(record(Arc::clone(context.config()), keys, effect))),
+        Err(effect) => {
+            let recorded = record(Arc::clone(context.config()), keys, effect);
+            Err(Box::pin(recorded.instrument(trace::record())))
+        }
     }
 }
 
-fn finish<R, E>(context: &RywContext, saved: Option<Saved>, answer: &mut Result<Response<R>, E>) {
-    context.report();
+fn finish<R, E>(context: &RywContext, span: &Span, saved: Option<Saved>, answer: &mut Result<Response<R>, E>) {
+    context.report(span);
+    if let Some(saved) = &saved {
+        trace::recorded(span, saved.event, &saved.marks);
+    }
     if let Ok(response) = answer {
         context.annotate(saved, response.headers_mut());
     }

@@ -12,6 +12,29 @@
 //! * [`Topology`] knows where the nodes are in the log; an adapter such as `ryw-postgres` feeds it.
 //! * [`RywRouter`] is for when the request itself goes to a primary or a replica service.
 //! * [`LocalStore`] keeps marks in this process; any [`MarkStore`] can take its place.
+//!
+//! # Traces
+//!
+//! Each request has a span `ryw` (of `tracing`, level INFO, target `tower_ryw`) around the service's own. Where no subscriber wants it, it is
+//! not made.
+//!
+//! | attribute of `ryw` | meaning |
+//! |---|---|
+//! | `ryw.intent` | `read` or `write`, as classified |
+//! | `ryw.level` | the level that applied |
+//! | `ryw.required` | what had to be visible |
+//! | `ryw.route`, `ryw.node` | `primary` or `replica`, and which one |
+//! | `ryw.reason` | why; of the closed set that `Ryw-Route` has |
+//! | `ryw.epoch` | the newest epoch that was known |
+//! | `ryw.waited_ms` | how long a replica was waited for |
+//! | `ryw.achieved` | whether the level was achieved |
+//! | `ryw.recorded` | what the session's next request must see |
+//! | `ryw.outcome` | what became of its marks: `written`, `read`, `unknown-outcome`, `without-position`, `not-stored` |
+//! | `ryw.refused` | `true` when the service was not called |
+//!
+//! Below it, `ryw.prepare` is the time before the service is called (marks are looked up, a position is sampled, a replica is
+//! waited for) and `ryw.record` the time that the answer is held back until its mark is safe. Both are there only when
+//! there was something to wait for.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -20,6 +43,7 @@ mod clock;
 mod problem;
 mod policy;
 mod observe;
+mod trace;
 mod window;
 mod memory;
 pub mod topology;

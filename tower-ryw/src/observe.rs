@@ -55,6 +55,14 @@ pub struct Routed<'a> {
     pub achieved: bool,
 }
 
+impl Routed<'_> {
+    /// `primary` or `replica`.
+    #[must_use]
+    pub const fn route(&self) -> &'static str {
+        if self.primary { "primary" } else { "replica" }
+    }
+}
+
 /// What became of a request's marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -69,6 +77,20 @@ pub enum Recorded {
     WithoutPosition,
     /// The store did not take the mark: only the response's token carries it.
     NotStored,
+}
+
+impl Recorded {
+    /// The word for it in metrics and traces.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Read => "read",
+            Self::UnknownOutcome => "unknown-outcome",
+            Self::WithoutPosition => "without-position",
+            Self::NotStored => "not-stored",
+        }
+    }
 }
 
 /// Counters of one layer since it was built.

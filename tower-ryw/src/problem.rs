@@ -73,6 +73,17 @@ const GRPC_INVALID_ARGUMENT: u16 = 3;
 const GRPC_FAILED_PRECONDITION: u16 = 9;
 const GRPC_UNAVAILABLE: u16 = 14;
 
+impl Refusal {
+    /// Why nothing could serve, where that was the trouble.
+    pub(crate) const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Behind { reason, .. } => Some(*reason),
+            Self::Lost(_) => Some(Reason::Lost),
+            Self::BadRequest { .. } | Self::NotAnnounced { .. } => None,
+        }
+    }
+}
+
 impl Protocol {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let grpc =

@@ -9,6 +9,7 @@ use std::{
 use http::{Request, Response};
 use ryw_core::wire;
 use tower_service::Service;
+use tracing::Span;
 
 use crate::{
     config::Config,
@@ -16,6 +17,7 @@ use crate::{
     future::{ResponseFuture, Start, start},
     identify::identify,
     problem::{AnswerBody, Protocol},
+    trace,
 };
 
 /// Makes a service read-your-writes, see [`RywLayer`](crate::RywLayer).
@@ -66,8 +68,11 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let protocol = Protocol::of(request.headers());
         if !self.config.enabled {
-            return ResponseFuture::serve(Scope::None, protocol, &mut self.inner, request);
+            return ResponseFuture::serve(Span::none(), Scope::None, protocol, &mut self.inner, request);
         }
+        let span = trace::request();
+        // The future takes the span with it.
+        let _entered = span.clone().entered();
         // What only a response may say is not believed from a client, nor handed on to the service.
         for name in [&wire::ROUTE, &wire::CONSISTENCY_ENFORCED] {
             request.headers_mut().remove(name);
@@ -76,16 +81,17 @@ where
             Ok(identity) => identity,
             Err(refusal) => {
                 self.config.stats.refused();
-                return ResponseFuture::refuse(refusal, protocol);
+                return ResponseFuture::refuse(span, refusal, protocol);
             }
         };
+        trace::identified(&span, identity.terms.intent, identity.terms.level);
         match start(&self.config, identity) {
-            Start::Routed(scope) => ResponseFuture::serve(scope, protocol, &mut self.inner, request),
-            Start::Refused(refusal) => ResponseFuture::refuse(refusal, protocol),
+            Start::Routed(scope) => ResponseFuture::serve(span, scope, protocol, &mut self.inner, request),
+            Start::Refused(refusal) => ResponseFuture::refuse(span, refusal, protocol),
             Start::Wait(work) => {
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                ResponseFuture::prepare(work, protocol, ready, request)
+                ResponseFuture::prepare(span, work, protocol, ready, request)
             }
         }
     }

@@ -12,6 +12,7 @@ use ryw_core::{
     ClusterId, Epoch, Level, Lost, Marks, Position, Reason, Relation, SessionId, Subject, SubjectKey, Tenant, Token,
 };
 use tokio::task::JoinHandle;
+use tracing::Span;
 
 use crate::{
     annotate::Note,
@@ -25,6 +26,7 @@ use crate::{
     record::{self, Run, Saved, Served, record_unknown},
     route::{Attempt, Routing, attempt},
     topology::NodeName,
+    trace,
 };
 
 #[cfg(feature = "axum")]
@@ -487,13 +489,13 @@ impl RywContext {
     }
 
     /// Counts where the request has gone.
-    pub(crate) fn report(&self) {
+    pub(crate) fn report(&self, span: &Span) {
         let (route, reason) = self.served();
         let node = match &route {
             Route::Replica { node } => node.as_ref().map(NodeName::as_str),
             Route::Primary => None,
         };
-        self.0.config.routed(&Routed {
+        let routed = Routed {
             primary: route == Route::Primary,
             node,
             reason,
@@ -502,7 +504,10 @@ impl RywContext {
             took: self.0.identity.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed()),
             waited: self.waited(),
             achieved: self.0.decision.achieved,
-        });
+        };
+        self.0.config.routed(&routed);
+        let epoch = || self.0.config.topology.as_ref()?.view().epoch();
+        trace::routed(span, &routed, &self.0.required.marks, epoch);
     }
 
     fn served(&self) -> (Route, Reason) {

@@ -24,6 +24,7 @@ mod sessions;
 mod slow_store;
 mod strict;
 mod tokens;
+mod trace;
 mod unfinished;
 mod wait;
 mod window;

@@ -1,0 +1,76 @@
+//! What is found of a request in a trace, see the crate's documentation. Where no subscriber wants spans, none are made.
+
+use ryw_core::{Epoch, Level, Marks, Reason};
+use tracing::{Span, field::Empty};
+
+use crate::{
+    observe::{Recorded, Routed},
+    policy::Intent,
+};
+
+pub(crate) fn request() -> Span {
+    tracing::info_span!(
+        target: "tower_ryw",
+        "ryw",
+        ryw.intent = Empty,
+        ryw.level = Empty,
+        ryw.required = Empty,
+        ryw.route = Empty,
+        ryw.node = Empty,
+        ryw.reason = Empty,
+        ryw.epoch = Empty,
+        ryw.waited_ms = Empty,
+        ryw.achieved = Empty,
+        ryw.recorded = Empty,
+        ryw.outcome = Empty,
+        ryw.refused = Empty,
+    )
+}
+
+/// A part of the current request's span.
+pub(crate) fn prepare() -> Span {
+    tracing::info_span!(target: "tower_ryw", "ryw.prepare")
+}
+
+/// As [`prepare`].
+pub(crate) fn record() -> Span {
+    tracing::info_span!(target: "tower_ryw", "ryw.record")
+}
+
+pub(crate) fn identified(span: &Span, intent: Intent, level: Level) {
+    let intent = match intent {
+        Intent::Read => "read",
+        Intent::Write => "write",
+    };
+    span.record("ryw.intent", intent).record("ryw.level", level.word());
+}
+
+pub(crate) fn routed(span: &Span, event: &Routed<'_>, required: &Marks, epoch: impl FnOnce() -> Option<Epoch>) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("ryw.required", tracing::field::display(required))
+        .record("ryw.route", event.route())
+        .record("ryw.reason", event.reason.word())
+        .record("ryw.waited_ms", u64::try_from(event.waited.as_millis()).unwrap_or(u64::MAX))
+        .record("ryw.achieved", event.achieved);
+    if let Some(node) = event.node {
+        span.record("ryw.node", node);
+    }
+    if let Some(epoch) = epoch() {
+        span.record("ryw.epoch", epoch.get());
+    }
+}
+
+pub(crate) fn recorded(span: &Span, event: Recorded, marks: &Marks) {
+    if !span.is_disabled() {
+        span.record("ryw.outcome", event.word()).record("ryw.recorded", tracing::field::display(marks));
+    }
+}
+
+pub(crate) fn refused(span: &Span, reason: Option<Reason>) {
+    span.record("ryw.refused", true);
+    if let Some(reason) = reason {
+        span.record("ryw.reason", reason.word());
+    }
+}
