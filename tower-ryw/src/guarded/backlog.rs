@@ -62,33 +62,55 @@ impl Backlog {
 
     /// Keeps an update of these subjects, and says whether there was room. What was kept before stays: somebody may have
     /// been promised it.
-    pub(super) fn keep(&mut self, keys: &[SubjectKey], update: &Update, since: Instant) -> bool {
-        let held_until = update.hold.map(|hold| Instant::now() + hold);
+    pub(super) fn keep(&mut self, keys: &[SubjectKey], update: &Update) -> bool {
+        let now = Instant::now();
+        let held_until = update.hold.map(|hold| now + hold);
         let mut had_room = true;
         for key in keys {
-            let known = self.kept.get(key);
-            let mut marks = known.map(|kept| kept.marks.clone()).unwrap_or_default();
-            marks.join(&update.marks);
-            let before = known.map_or(0, |kept| Entry::size_of(&kept.marks));
-            let bytes = self.bytes - before + Entry::size_of(&marks);
-            if known.is_none() && self.kept.len() >= CAPACITY || bytes > self.max_bytes {
+            if self.has_room(key, &update.marks) {
+                self.put(key, &update.marks, held_until, now);
+            } else {
                 had_room = false;
                 self.dropped += 1;
-                self.doubt = self.doubt.max(held_until).max(Some(Instant::now()));
-                continue;
+                self.doubt = self.doubt.max(held_until).max(Some(now));
             }
-            self.bytes = bytes;
-            let Self { kept, line, next_place, .. } = self;
-            let entry = kept.entry(*key).or_insert_with(|| {
-                let place = *next_place;
-                line.insert(place, *key);
-                *next_place += 1;
-                Kept { marks: Marks::none(), held_until: None, since, place }
-            });
-            entry.marks = marks;
-            entry.held_until = entry.held_until.max(held_until);
         }
         had_room
+    }
+
+    /// Keeps what an earlier process has kept, whatever room there is: it may have been promised.
+    pub(super) fn restore(&mut self, keys: &[SubjectKey], update: &Update, since: Instant) {
+        let held_until = update.hold.map(|hold| Instant::now() + hold);
+        keys.iter().for_each(|key| self.put(key, &update.marks, held_until, since));
+    }
+
+    fn has_room(&self, key: &SubjectKey, marks: &Marks) -> bool {
+        let more = match self.kept.get(key) {
+            Some(kept) if kept.marks.covers(marks) => 0,
+            Some(kept) => {
+                let mut joined = kept.marks.clone();
+                joined.join(marks);
+                Entry::size_of(&joined).saturating_sub(Entry::size_of(&kept.marks))
+            }
+            None if self.kept.len() >= CAPACITY => return false,
+            None => Entry::size_of(marks),
+        };
+        more == 0 || self.bytes + more <= self.max_bytes
+    }
+
+    fn put(&mut self, key: &SubjectKey, marks: &Marks, held_until: Option<Instant>, since: Instant) {
+        let Self { kept, line, next_place, bytes, .. } = self;
+        let entry = kept.entry(*key).or_insert_with(|| {
+            let place = *next_place;
+            line.insert(place, *key);
+            *next_place += 1;
+            *bytes += Entry::size_of(&Marks::none());
+            Kept { marks: Marks::none(), held_until: None, since, place }
+        });
+        *bytes -= Entry::size_of(&entry.marks);
+        entry.marks.join(marks);
+        *bytes += Entry::size_of(&entry.marks);
+        entry.held_until = entry.held_until.max(held_until);
     }
 
     /// Those who have waited longest.
@@ -184,7 +206,7 @@ mod tests {
     }
 
     fn keep(backlog: &mut Backlog, number: u64, offset: u64) -> bool {
-        backlog.keep(&[key(number)], &at(offset), Instant::now())
+        backlog.keep(&[key(number)], &at(offset))
     }
 
     fn check(backlog: &Backlog) {
@@ -225,6 +247,11 @@ mod tests {
             check(&backlog);
             assert_eq!((backlog.len() as u64, backlog.dropped), (room, 10));
             assert!(backlog.doubt.is_some());
+            // Of an earlier process: nobody is turned away.
+            (room..room + 5).for_each(|number| backlog.restore(&[key(number)], &at(number), Instant::now()));
+            check(&backlog);
+            assert_eq!((backlog.len() as u64, backlog.dropped), (room + 5, 10));
+            assert!(keep(&mut backlog, room, room + 9) && !keep(&mut backlog, room + 5, 1));
         }
     }
 
@@ -235,7 +262,7 @@ mod tests {
         let many = 3 * CHUNK as u64 + 1;
         for number in 0..many {
             let hold = Some(Duration::from_secs(number)).filter(|hold| !hold.is_zero());
-            backlog.keep(&[key(number)], &Update { hold, ..at(number) }, Instant::now());
+            backlog.keep(&[key(number)], &Update { hold, ..at(number) });
         }
         tokio::time::advance(Duration::from_secs(10)).await;
         let mut written = Vec::new();

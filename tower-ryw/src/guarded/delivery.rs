@@ -1,6 +1,7 @@
 //! A store that was away is found again by one task, which delivers what was kept before anybody else asks.
 
 use std::{
+    mem,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -23,12 +24,18 @@ const BATCH: usize = 64;
 const DOUBT: Duration = Duration::from_millis(100);
 
 impl Inner {
-    /// Whether nobody asks it; sees to it that somebody looks for it then.
-    pub(super) fn is_away(inner: &Arc<Self>, state: &mut State) -> bool {
-        if state.away_since.is_some() && !state.is_sought {
-            Self::seek(inner, state, Duration::ZERO);
+    /// What `ask` makes of the state; `None` while nobody asks the store. Somebody looks for it then.
+    pub(super) fn unless_away<R>(inner: &Arc<Self>, ask: impl FnOnce(&mut State) -> R) -> Option<R> {
+        let mut state = inner.state.lock();
+        if state.away_since.is_none() {
+            return Some(ask(&mut state));
         }
-        state.away_since.is_some()
+        let is_sought = mem::replace(&mut state.is_sought, true);
+        drop(state);
+        if !is_sought {
+            Self::seek(inner, Duration::ZERO);
+        }
+        None
     }
 
     /// Nobody asks it any more until a task has found it again. The task ends then, or with the last request's layer.
@@ -40,17 +47,20 @@ impl Inner {
         let mut state = inner.state.lock();
         if state.away_since.is_none() {
             (state.away_since, state.tries) = (Some(Instant::now()), 0);
-            Self::seek(inner, &mut state, FIRST_PAUSE);
+            let is_sought = mem::replace(&mut state.is_sought, true);
             drop(state);
             tracing::warn!(%error, "the mark store is away: marks are unknown, and kept, until it is back");
+            if !is_sought {
+                Self::seek(inner, FIRST_PAUSE);
+            }
         }
     }
 
-    /// Without a runtime nobody looks for it, until somebody asks with one.
-    fn seek(inner: &Arc<Self>, state: &mut State, pause: Duration) {
+    /// Without a runtime, or with one that is about to end, nobody looks for it until somebody asks again. Never under the
+    /// lock: such a runtime drops the task at once, and that takes it.
+    fn seek(inner: &Arc<Self>, pause: Duration) {
+        let seeker = Seeker { inner: Arc::downgrade(inner), has_found: false };
         if let Ok(runtime) = Handle::try_current() {
-            state.is_sought = true;
-            let seeker = Seeker { inner: Arc::downgrade(inner), has_found: false };
             drop(runtime.spawn(seeker.run(pause)));
         }
     }
@@ -150,5 +160,70 @@ impl Drop for Seeker {
         if let Some(inner) = self.inner.upgrade().filter(|_| !self.has_found) {
             inner.state.lock().is_sought = false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use ryw_core::{Loaded, MarkStore, Position, StoreFuture, Unsettled};
+
+    use super::*;
+    use crate::{guarded::Guarded, memory::LocalStore};
+
+    /// A store that fails at once.
+    #[derive(Debug)]
+    struct Dead;
+
+    fn failed<T>() -> StoreFuture<T> {
+        StoreFuture::failed(StoreError::new(StoreErrorKind::Unavailable))
+    }
+
+    impl MarkStore for Dead {
+        fn load(&self, _: &[SubjectKey]) -> StoreFuture<Loaded> {
+            failed()
+        }
+        fn join(&self, _: &[SubjectKey], _: &Update) -> StoreFuture<()> {
+            failed()
+        }
+        fn settle(&self, _: &[Unsettled], _: Option<Position>) -> StoreFuture<()> {
+            failed()
+        }
+        fn acknowledge(&self, _: &[SubjectKey], _: &Marks) -> StoreFuture<()> {
+            failed()
+        }
+    }
+
+    struct JoinsWhenDropped(Guarded);
+
+    impl Drop for JoinsWhenDropped {
+        fn drop(&mut self) {
+            drop(self.0.join(&[EVERYBODY], &Update::default()));
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_ends_takes_the_search_with_it_and_the_next_one_goes_on() {
+        let guarded = Guarded::new(Arc::new(Dead), LocalStore::new(), Duration::from_secs(1), None);
+        let (ended, has_ended) = mpsc::channel();
+        let other = guarded.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let dropped = JoinsWhenDropped(other.clone());
+            runtime.spawn(async move {
+                std::future::pending::<()>().await;
+                drop(dropped);
+            });
+            // What a task leaves behind while the runtime ends is searched for by nobody.
+            drop(runtime);
+            let is_sought = other.0.state.lock().is_sought;
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async { drop(other.load(&[EVERYBODY]).await) });
+            let _ = ended.send((is_sought, other.0.state.lock().is_sought));
+        });
+        let ended = has_ended.recv_timeout(Duration::from_secs(30));
+        assert_eq!(ended, Ok((false, true)));
+        assert_eq!(guarded.health().backlog, 1);
     }
 }

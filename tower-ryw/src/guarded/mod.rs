@@ -103,7 +103,7 @@ impl Guarded {
             Inner { store, own, deadline, clock, outbox: Some(outbox), state: Mutex::new(state) }
         });
         // Delivered at once, where there is a runtime already.
-        Inner::is_away(&inner, &mut inner.state.lock());
+        Inner::unless_away(&inner, |_| ());
         Self(inner)
     }
 
@@ -137,10 +137,10 @@ impl Guarded {
         &self,
         question: impl FnOnce(&dyn MarkStore) -> StoreFuture<T>,
     ) -> StoreFuture<T> {
-        if Inner::is_away(&self.0, &mut self.0.state.lock()) {
-            return away();
+        match Inner::unless_away(&self.0, |_| ()) {
+            Some(()) => self.answer(question(&*self.0.store)),
+            None => StoreFuture::failed(StoreError::new(StoreErrorKind::Unavailable)),
         }
-        self.answer(question(&*self.0.store))
     }
 
     /// The answer in time, or none of the following.
@@ -165,10 +165,6 @@ impl Guarded {
     }
 }
 
-fn away<T>() -> StoreFuture<T> {
-    StoreFuture::failed(StoreError::new(StoreErrorKind::Unavailable))
-}
-
 impl State {
     fn new(max_bytes: u64) -> Self {
         let (backlog, news) = (Backlog::new(max_bytes), News::default());
@@ -182,7 +178,7 @@ impl State {
             let (update, since) = read_back(entry, clock);
             // They are done when they return.
             drop(own.join(&entry.keys, &update));
-            self.backlog.keep(&entry.keys, &update, since);
+            self.backlog.restore(&entry.keys, &update, since);
         }
         if *in_doubt {
             self.backlog.doubt = self.backlog.doubt.max(Some(Instant::now()));
@@ -204,7 +200,6 @@ impl Inner {
 
     /// Keeps what the store did not take. The answer is good when it is on a disk.
     fn keep(inner: &Arc<Self>, keys: &[SubjectKey], update: &Update, error: StoreError) -> StoreFuture<()> {
-        let now = Instant::now();
         let had_room = {
             let mut state = inner.state.lock();
             // Where one entry makes no sense, the others do.
@@ -212,7 +207,7 @@ impl Inner {
                 state.backlog.dropped += keys.len() as u64;
                 return StoreFuture::failed(error);
             }
-            state.backlog.keep(keys, update, now)
+            state.backlog.keep(keys, update)
         };
         // It may have come back since it failed, and what is kept now would be kept for ever.
         Self::went_away(inner, &error);
@@ -247,12 +242,8 @@ impl MarkStore for Guarded {
             // The primary serves, whatever the others have written.
             return StoreFuture::ready(joined(own, Ok(Loaded::default())));
         }
-        let news = {
-            let mut state = self.0.state.lock();
-            if Inner::is_away(&self.0, &mut state) {
-                return StoreFuture::ready(joined(own, Err(StoreError::new(StoreErrorKind::Unavailable))));
-            }
-            state.news.due()
+        let Some(news) = Inner::unless_away(&self.0, |state| state.news.due()) else {
+            return StoreFuture::ready(joined(own, Err(StoreError::new(StoreErrorKind::Unavailable))));
         };
         let answer = self.answer(self.0.store.load(keys));
         match (news, answer.now()) {

@@ -201,3 +201,77 @@ impl fmt::Debug for Outbox {
         f.debug_struct("Outbox").field("health", &self.health()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ryw_core::{Marks, SubjectKey};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn outbox() -> (TempDir, Outbox) {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, _) = Log::open(directory.path()).unwrap();
+        (directory, Outbox::new(log, 1 << 30, |_| None))
+    }
+
+    fn entry(subjects: usize) -> Undelivered {
+        let keys = vec![SubjectKey::from_bytes([7; 16]); subjects];
+        Undelivered { keys, marks: Marks::unknown(), since: Duration::ZERO, hold: None }
+    }
+
+    fn found(directory: &TempDir, outbox: Outbox) -> usize {
+        drop(outbox);
+        Log::open(directory.path()).unwrap().1.entries.len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[expect(clippy::await_holding_lock, reason = "a slow disk: only the task that writes takes this lock")]
+    async fn more_than_can_wait_is_refused_and_what_waits_is_written_together() {
+        let (directory, outbox) = outbox();
+        let mut bytes = Vec::new();
+        entry(1000).write(&mut bytes);
+        let size = bytes.len();
+        let disk = outbox.0.log.lock();
+        // The first one is being written, and the disk is slow.
+        let first = outbox.append(&entry(1), SOON);
+        while !outbox.0.queue.lock().waiting.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let waiting: Vec<_> = (0..100).map(|_| outbox.append(&entry(1000), SOON)).collect();
+        drop(disk);
+        assert!(first.await);
+        let mut written = 0;
+        for one in waiting {
+            written += usize::from(one.await);
+        }
+        assert_eq!(written, QUEUE / size, "what fits, and nothing more");
+        assert!(outbox.append(&entry(1), SOON).await, "there is room again");
+        while outbox.0.queue.lock().is_writing {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(found(&directory, outbox), written + 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_stops_waiting_changes_nothing() {
+        let (directory, outbox) = outbox();
+        drop(outbox.append(&entry(1), SOON));
+        assert!(outbox.append(&entry(1), SOON).await);
+        while outbox.0.queue.lock().is_writing {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(found(&directory, outbox), 2);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_runtime_that_is_not_there() {
+        let (_directory, outbox) = outbox();
+        let without = outbox.append(&entry(1), SOON);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        assert!(!runtime.block_on(without));
+        assert!(runtime.block_on(async { outbox.append(&entry(1), SOON).await }));
+    }
+}

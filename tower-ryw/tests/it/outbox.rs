@@ -281,6 +281,7 @@ async fn a_disk_that_fails_promises_nothing_and_is_tried_again() {
     while promised {
         shared.cluster.put("p", Some(primary(1, offset)));
         promised = is_promised(&one.client.post(&[ME]).await);
+        assert_eq!(promised, !one.health().outbox_failed);
         offset += 1;
         assert!(offset < 1000, "it must not go beyond its capacity");
     }
