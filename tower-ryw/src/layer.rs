@@ -230,8 +230,8 @@ impl RywLayerBuilder {
     /// delivered. What is kept ends with this process unless there is an [`outbox`](Self::outbox); a write that must not be
     /// made at all then is one for [`strict_writes`](Self::strict_writes).
     ///
-    /// What can't be kept makes everybody's marks *unknown*: at once in this process, and, once the store has been told,
-    /// within a second in all others. A read then waits for a replica that has what the primary had by then.
+    /// What can't be kept makes everybody's marks *unknown*: at once in this process, and, a second after the store has been
+    /// told, in all others. A read then waits for a replica that has what the primary had by then.
     pub fn store(mut self, store: impl MarkStore) -> Self {
         self.store = Some(Arc::new(store));
         self

@@ -26,33 +26,35 @@ pub(super) struct News {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Everybody(Option<Box<Loaded>>);
 
-/// It is time to ask.
+/// It is time to ask, as of then.
 #[derive(Debug)]
-pub(super) struct Due;
+pub(super) struct Due(Instant);
 
 impl News {
-    /// What is known, or that it is the caller who has to ask.
-    pub(super) fn due(&mut self) -> Result<Everybody, Due> {
+    /// What is known, or that the caller has to ask. Until it has an answer others have to as well: it may never wait for one.
+    pub(super) fn due(&self) -> Result<Everybody, Due> {
         let now = Instant::now();
-        if self.asked.is_some_and(|asked| now < asked + PERIOD) {
-            return Ok(self.known.clone());
+        match self.asked {
+            Some(asked) if now < asked + PERIOD => Ok(self.known.clone()),
+            _ => Err(Due(now)),
         }
-        self.asked = Some(now);
-        Err(Due)
     }
 
     pub(super) fn expire(&mut self) {
         self.asked = None;
     }
 
-    pub(super) fn learn(&mut self, everybody: Loaded) -> Everybody {
+    pub(super) fn learn(&mut self, Due(asked): Due, everybody: Loaded) -> Everybody {
         // Without an entry of its own it is held to a floor, and that says nothing about everybody.
         let has_entry = everybody.floored.is_empty() && !everybody.marks.is_none();
-        if everybody.marks.is_unknown() || everybody.marks.is_pending() {
-            self.expire();
+        let is_open = everybody.marks.is_unknown() || everybody.marks.is_pending();
+        let learned = Everybody(has_entry.then(|| Box::new(everybody)));
+        // An answer to an earlier question may come later.
+        if self.asked < Some(asked) {
+            self.asked = Some(asked).filter(|_| !is_open || !has_entry);
+            self.known = learned.clone();
         }
-        self.known = Everybody(has_entry.then(|| Box::new(everybody)));
-        self.known.clone()
+        learned
     }
 }
 

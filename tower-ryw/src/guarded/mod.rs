@@ -249,7 +249,7 @@ impl MarkStore for Guarded {
         match (news, answer.now()) {
             (Ok(news), Ok(answer)) => StoreFuture::ready(joined(own, news.added_to(answer))),
             (Ok(news), Err(answer)) => StoreFuture::boxed(async move { Ok(joined(own, news.added_to(answer.await))) }),
-            (Err(doubt::Due), answer) => {
+            (Err(due), answer) => {
                 let news = self.answer(self.0.store.load(&[EVERYBODY]));
                 let inner = Arc::clone(&self.0);
                 StoreFuture::boxed(async move {
@@ -261,7 +261,7 @@ impl MarkStore for Guarded {
                     };
                     let (answer, news) = tokio::join!(answer, news);
                     let answer = match news {
-                        Ok(news) => inner.state.lock().news.learn(news).added_to(answer),
+                        Ok(news) => inner.state.lock().news.learn(due, news).added_to(answer),
                         Err(error) => Err(error),
                     };
                     Ok(joined(own, answer))
