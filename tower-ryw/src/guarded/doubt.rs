@@ -78,3 +78,54 @@ impl Everybody {
         Ok(answer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ryw_core::Marks;
+
+    use super::*;
+
+    fn entry(marks: Marks) -> Loaded {
+        Loaded { marks, ..Loaded::default() }
+    }
+
+    fn is_held(everybody: Everybody) -> bool {
+        !everybody.added_to(Ok(Loaded::default())).unwrap().marks.is_none()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_are_good_for_a_second_unless_they_are_bad() {
+        let mut news = News::default();
+        let due = news.due().unwrap_err();
+        assert!(news.due().is_err(), "whoever asks may never have an answer");
+        assert!(!is_held(news.learn(due, Loaded::default())));
+        assert!(!is_held(news.due().unwrap()));
+        tokio::time::advance(PERIOD).await;
+        let due = news.due().unwrap_err();
+        assert!(is_held(news.learn(due, entry(Marks::unknown()))));
+        assert!(news.due().is_err(), "it may be settled at any moment");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_to_an_earlier_question_replaces_nothing() {
+        let mut news = News::default();
+        let early = news.due().unwrap_err();
+        tokio::time::advance(PERIOD / 2).await;
+        let late = news.due().unwrap_err();
+        let position = ryw_core::Position::new(ryw_core::ClusterId::new(1), ryw_core::Epoch::new(1), 7);
+        news.learn(late, entry(Marks::at(position)));
+        news.learn(early, Loaded::default());
+        let held = news.due().unwrap().added_to(Ok(Loaded::default())).unwrap();
+        assert_eq!((held.floor, held.marks), (Marks::at(position), Marks::none()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_no_entry_is_not_everybody() {
+        let mut news = News::default();
+        let floored = Unsettled { key: EVERYBODY, stamp: Stamp(1) };
+        let due = news.due().unwrap_err();
+        let floored = Loaded { floored: [floored].into_iter().collect(), ..entry(Marks::unknown()) };
+        assert!(!is_held(news.learn(due, floored)));
+        assert!(!is_held(news.due().unwrap()));
+    }
+}

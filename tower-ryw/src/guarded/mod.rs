@@ -11,6 +11,7 @@
 mod backlog;
 mod delivery;
 mod doubt;
+mod store;
 
 use std::{
     fmt,
@@ -19,9 +20,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use ryw_core::{
-    Loaded, MarkStore, Marks, Position, Stamp, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Unsettled, Update,
-};
+use ryw_core::{MarkStore, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Update};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -30,7 +29,7 @@ use crate::{
     outbox::{Log, Outbox, OutboxHealth, Recovered, Undelivered},
 };
 use backlog::{Backlog, held, read_back};
-use doubt::{EVERYBODY, News};
+use doubt::News;
 
 /// A store, and what stands between it and the requests. Cheap to clone.
 #[derive(Clone)]
@@ -200,21 +199,24 @@ impl Inner {
 
     /// Keeps what the store did not take. The answer is good when it is on a disk.
     fn keep(inner: &Arc<Self>, keys: &[SubjectKey], update: &Update, error: StoreError) -> StoreFuture<()> {
-        let had_room = {
+        let (had_room, is_told) = {
             let mut state = inner.state.lock();
             // Where one entry makes no sense, the others do.
             if error.kind() == StoreErrorKind::Corrupt {
                 state.backlog.dropped += keys.len() as u64;
                 return StoreFuture::failed(error);
             }
-            state.backlog.keep(keys, update)
+            let was_in_doubt = state.backlog.doubt.is_some();
+            (state.backlog.keep(keys, update), was_in_doubt)
         };
         // It may have come back since it failed, and what is kept now would be kept for ever.
         Self::went_away(inner, &error);
         let Some(outbox) = &inner.outbox else { return StoreFuture::failed(error) };
         if !had_room {
-            // So that a process after this one knows that something is missing.
-            outbox.replace();
+            // So that a process after this one knows that something is missing. Once is enough: it is no small file.
+            if !is_told {
+                outbox.replace();
+            }
             return StoreFuture::failed(error);
         }
         let hold = update.hold.map(|length| held(length, &inner.clock));
@@ -233,93 +235,6 @@ impl Inner {
         }
         self.state.lock().backlog.doubt.is_some()
     }
-}
-
-impl MarkStore for Guarded {
-    fn load(&self, keys: &[SubjectKey]) -> StoreFuture<Loaded> {
-        let own = self.0.own.own(keys);
-        if own.marks.is_pending() {
-            // The primary serves, whatever the others have written.
-            return StoreFuture::ready(joined(own, Ok(Loaded::default())));
-        }
-        let Some(news) = Inner::unless_away(&self.0, |state| state.news.due()) else {
-            return StoreFuture::ready(joined(own, Err(StoreError::new(StoreErrorKind::Unavailable))));
-        };
-        let answer = self.answer(self.0.store.load(keys));
-        match (news, answer.now()) {
-            (Ok(news), Ok(answer)) => StoreFuture::ready(joined(own, news.added_to(answer))),
-            (Ok(news), Err(answer)) => StoreFuture::boxed(async move { Ok(joined(own, news.added_to(answer.await))) }),
-            (Err(due), answer) => {
-                let news = self.answer(self.0.store.load(&[EVERYBODY]));
-                let inner = Arc::clone(&self.0);
-                StoreFuture::boxed(async move {
-                    let answer = async move {
-                        match answer {
-                            Ok(answer) => answer,
-                            Err(answer) => answer.await,
-                        }
-                    };
-                    let (answer, news) = tokio::join!(answer, news);
-                    let answer = match news {
-                        Ok(news) => inner.state.lock().news.learn(due, news).added_to(answer),
-                        Err(error) => Err(error),
-                    };
-                    Ok(joined(own, answer))
-                })
-            }
-        }
-    }
-
-    fn join(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
-        // It is done when it returns.
-        drop(self.0.own.join(keys, update));
-        match self.ask(|store| store.join(keys, update)).now() {
-            Ok(Ok(())) => StoreFuture::ready(()),
-            Ok(Err(error)) => Inner::keep(&self.0, keys, update, error),
-            Err(answer) => {
-                let (inner, keys, update) = (Arc::clone(&self.0), keys.to_vec(), update.clone());
-                StoreFuture::boxed(async move {
-                    match answer.await {
-                        Ok(()) => Ok(()),
-                        Err(error) => Inner::keep(&inner, &keys, &update, error).await,
-                    }
-                })
-            }
-        }
-    }
-
-    fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> StoreFuture<()> {
-        let (own, of_store): (Vec<_>, Vec<_>) = unsettled.iter().partition(|one| one.stamp.0 % 2 == 1);
-        let untagged = |one: &Unsettled| Unsettled { stamp: Stamp(one.stamp.0 >> 1), ..*one };
-        drop(self.0.own.settle(&own.into_iter().map(untagged).collect::<Vec<_>>(), at));
-        if of_store.is_empty() {
-            return StoreFuture::ready(());
-        }
-        let of_store: Vec<_> = of_store.into_iter().map(untagged).collect();
-        if of_store.iter().any(|one| one.key == EVERYBODY) {
-            self.0.state.lock().news.expire();
-        }
-        self.ask(|store| store.settle(&of_store, at))
-    }
-
-    fn acknowledge(&self, keys: &[SubjectKey], told: &Marks) -> StoreFuture<()> {
-        drop(self.0.own.acknowledge(keys, told));
-        self.0.state.lock().backlog.forget(keys, told);
-        self.ask(|store| store.acknowledge(keys, told))
-    }
-}
-
-/// What both say. A tag in the lowest bit tells whose the stamps are: odd ones are of this process.
-fn joined(own: Loaded, answer: Result<Loaded, StoreError>) -> Loaded {
-    let incomplete = Loaded { marks: Marks::unknown(), incomplete: true, ..Loaded::default() };
-    let mut loaded = answer.unwrap_or(incomplete);
-    let tagged = |one: &Unsettled, tag| Unsettled { stamp: Stamp(one.stamp.0 << 1 | tag), ..*one };
-    for one in loaded.unsettled.iter_mut().chain(&mut loaded.floored) {
-        *one = tagged(one, 0);
-    }
-    loaded.unsettled.extend(own.unsettled.iter().map(|one| tagged(one, 1)));
-    loaded.marks.join(&own.marks);
-    loaded
 }
 
 impl fmt::Debug for Guarded {

@@ -85,6 +85,13 @@ impl Log {
         self.bytes == MAGIC.len() as u64
     }
 
+    /// From now on the disk is full for this file.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn fill_disk(&mut self) -> io::Result<()> {
+        self.file = options().open("/dev/full")?;
+        Ok(())
+    }
+
     /// Appends whole entries, and returns once they are on the disk.
     pub(super) fn append(&mut self, entries: &[u8]) -> io::Result<()> {
         let written = self.file.write_all(entries).and_then(|()| self.file.sync_data());

@@ -266,10 +266,33 @@ mod tests {
         assert_eq!(found(&directory, outbox), 2);
     }
 
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_could_not_be_written_is_replaced_and_not_appended_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(directory.path()).unwrap();
+        log.fill_disk().unwrap();
+        let outbox = Outbox::new(log, 1 << 30, |bytes| {
+            (0..3).for_each(|_| entry(1).write(bytes));
+            Some(false)
+        });
+        assert!(!outbox.append(&entry(1), SOON).await);
+        assert!(outbox.health().has_failed);
+        assert!(!outbox.append(&entry(1), SOON).await, "not tried again at once");
+        tokio::time::sleep(PAUSE).await;
+        assert!(outbox.append(&entry(1), SOON).await);
+        assert!(!outbox.health().has_failed);
+        while outbox.0.queue.lock().is_writing {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(found(&directory, outbox), 3, "all that is kept, once");
+    }
+
     #[test]
     fn nobody_waits_for_a_runtime_that_is_not_there() {
         let (_directory, outbox) = outbox();
         let without = outbox.append(&entry(1), SOON);
+        assert!(outbox.0.queue.lock().waiting.is_empty());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         assert!(!runtime.block_on(without));
         assert!(runtime.block_on(async { outbox.append(&entry(1), SOON).await }));

@@ -17,7 +17,7 @@ use tower_ryw::{LocalStore, RouteRule, RywLayerBuilder};
 use crate::{
     away::Way,
     cluster::{Client, Cluster, primary, replica},
-    harness::session,
+    harness::{level, session},
 };
 
 const ME: (&str, &str) = session("me");
@@ -75,6 +75,12 @@ async fn a_write_that_can_not_be_announced_is_not_made() {
         |_| any(move || async move { called.fetch_add(1, SeqCst).to_string() })
     };
     let (way, one, other) = two_instances(&cluster, everywhere, count).await;
+    way.cut();
+    // One that has to follow what its session has written before asks the store for that first.
+    let ordered = one.send("POST", "/it", &[ME, level("SESSION")]).await;
+    assert!(ordered.status == 503 && ordered.body.contains("it was not made"), "{}", ordered.body);
+    way.mend();
+    sleep(Duration::from_secs(2)).await;
     way.cut();
     for tries in 0..3 {
         let started = Instant::now();
