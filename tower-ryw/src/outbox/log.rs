@@ -42,7 +42,7 @@ pub(crate) struct Recovered {
 impl Log {
     pub(crate) fn open(directory: &Path) -> Result<(Self, Recovered), OutboxError> {
         let failed = |error| OutboxError::io(directory, error);
-        fs::create_dir_all(directory).map_err(failed)?;
+        create(directory).map_err(failed)?;
         let lock = options().create(true).truncate(false).open(directory.join("lock")).map_err(failed)?;
         lock_exclusively(&lock, directory)?;
         let found = match fs::read(directory.join("log")) {
@@ -128,6 +128,18 @@ fn recover(found: &[u8]) -> Option<(Recovered, &[u8])> {
     // Torn by a crash, and then nobody was promised it; or damaged, and then nobody knows whose it was.
     recovered.in_doubt |= !rest.is_empty();
     Some((recovered, &entries[..entries.len() - rest.len()]))
+}
+
+/// Makes the directory last: a name is its parent's, and only the parent's own sync keeps it.
+fn create(directory: &Path) -> io::Result<()> {
+    let is_missing = |directory: &&Path| !directory.as_os_str().is_empty() && !directory.exists();
+    let missing: Vec<_> = directory.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(directory)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn replace(directory: &Path, parts: &[&[u8]]) -> io::Result<File> {
@@ -256,16 +268,17 @@ mod tests {
 
     #[test]
     fn a_directory_has_one_user() {
-        let directory = tempfile::tempdir().unwrap();
-        let kind = || Log::open(directory.path()).map(drop).map_err(|error| error.kind());
-        let first = Log::open(directory.path()).unwrap();
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("made/if/need/be");
+        let kind = || Log::open(&directory).map(drop).map_err(|error| error.kind());
+        let first = Log::open(&directory).unwrap();
         assert_eq!(kind(), Err(OutboxErrorKind::InUse));
         drop(first);
         assert_eq!(kind(), Ok(()));
-        fs::write(directory.path().join("log"), b"Dear diary").unwrap();
+        fs::write(directory.join("log"), b"Dear diary").unwrap();
         assert_eq!(kind(), Err(OutboxErrorKind::Foreign));
-        fs::remove_file(directory.path().join("log")).unwrap();
-        fs::create_dir(directory.path().join("log")).unwrap();
+        fs::remove_file(directory.join("log")).unwrap();
+        fs::create_dir(directory.join("log")).unwrap();
         assert_eq!(kind(), Err(OutboxErrorKind::Io));
     }
 }
