@@ -51,4 +51,4 @@ pub use reason::{ParseReasonError, Reason};
 pub use session::SessionId;
 pub use store::{Loaded, MarkStore, Stamp, StoreError, StoreErrorKind, StoreFuture, Unsettled, Update};
 pub use subject::{NameError, Subject, SubjectKey, Tenant};
-pub use token::{Token, TokenError};
+pub use token::{Peeked, Token, TokenError};

@@ -96,18 +96,8 @@ impl Token {
     /// # Errors
     /// [`TokenError`]; the signature is checked, in constant time, before any content is looked at.
     pub fn open(keys: &Keyring, tenant: &Tenant, text: &str) -> Result<Self, TokenError> {
-        if text.len() > MAX_TOKEN_LEN {
-            return Err(TokenError::TooLong);
-        }
         let mut buffer = [0; MAX_TOKEN_LEN];
-        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut buffer).map_err(|_| TokenError::Malformed)?;
-        let bytes = &buffer[..length];
-        let (&version, _) = bytes.split_first().ok_or(TokenError::Malformed)?;
-        if version != VERSION {
-            return Err(TokenError::UnsupportedVersion);
-        }
-        let split = bytes.len().checked_sub(MAC_LEN).ok_or(TokenError::Malformed)?;
-        let (message, mac) = bytes.split_at(split);
+        let (message, mac) = decode(text, &mut buffer)?;
         let key = message.get(1).and_then(|id| keys.find(*id)).ok_or(TokenError::BadSignature)?;
         if !key.verify(message, mac) {
             return Err(TokenError::BadSignature);
@@ -116,28 +106,59 @@ impl Token {
         if reader.take::<TENANT_LEN>()? != key.tenant(tenant) {
             return Err(TokenError::OtherTenant);
         }
-        let session = SubjectKey::from_bytes(reader.take()?);
-        let issued_at = u32::from_be_bytes(reader.take()?);
-        let [count] = reader.take()?;
-        if usize::from(count) > MAX_POSITIONS {
-            return Err(TokenError::Malformed);
-        }
-        let mut marks = Marks::none();
-        for _ in 0..count {
-            marks.add(Mark::At(Position::from_bytes(reader.take()?)));
-        }
-        let [flags] = reader.take()?;
-        if !reader.0.is_empty() || flags & !(UNKNOWN | PENDING) != 0 {
-            return Err(TokenError::Malformed);
-        }
-        if flags & UNKNOWN != 0 {
-            marks.add(Mark::Unknown);
-        }
-        if flags & PENDING != 0 {
-            marks.add(Mark::Pending);
-        }
-        Ok(Self { session, issued_at, marks })
+        reader.content()
     }
+
+    /// Reads what a token says, **without a key: anybody may have written it**.
+    ///
+    /// For clients, which have no key, to tell which of their tokens the others contain. Whoever serves data must
+    /// [`open`](Self::open) a token instead.
+    ///
+    /// ```
+    /// use ryw_core::{Keyring, Marks, Tenant, Token};
+    /// let (keys, tenant) = (Keyring::random()?, Tenant::default());
+    /// let session = keys.newest().session(&tenant, &"user-17".parse()?);
+    /// let token = Token { session, issued_at: 1_700_000_000, marks: Marks::unknown() };
+    /// assert_eq!(Token::peek(&token.seal(&keys, &tenant))?.token, token);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`TokenError::TooLong`], [`TokenError::Malformed`] and [`TokenError::UnsupportedVersion`]; whether a key has
+    /// signed it is not found out.
+    pub fn peek(text: &str) -> Result<Peeked, TokenError> {
+        let mut buffer = [0; MAX_TOKEN_LEN];
+        let (message, _) = decode(text, &mut buffer)?;
+        let mut reader = Reader(message);
+        let [_, key] = reader.take()?;
+        Ok(Peeked { key, tenant: reader.take()?, token: reader.content()? })
+    }
+}
+
+/// What a token says, as [`Token::peek`] has read it: nobody has checked its signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peeked {
+    /// Which key it says that it is signed with.
+    pub key: u8,
+    /// The keyed hash of its tenant. Two keys give one tenant two hashes.
+    pub tenant: [u8; TENANT_LEN],
+    /// What it says.
+    pub token: Token,
+}
+
+/// What is signed, and the signature; nothing of it is checked but the version.
+fn decode<'a>(text: &str, buffer: &'a mut [u8; MAX_TOKEN_LEN]) -> Result<(&'a [u8], &'a [u8]), TokenError> {
+    if text.len() > MAX_TOKEN_LEN {
+        return Err(TokenError::TooLong);
+    }
+    let length = URL_SAFE_NO_PAD.decode_slice(text, buffer).map_err(|_| TokenError::Malformed)?;
+    let bytes = &buffer[..length];
+    let (&version, _) = bytes.split_first().ok_or(TokenError::Malformed)?;
+    if version != VERSION {
+        return Err(TokenError::UnsupportedVersion);
+    }
+    let split = bytes.len().checked_sub(MAC_LEN).ok_or(TokenError::Malformed)?;
+    Ok(bytes.split_at(split))
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -147,6 +168,31 @@ impl Reader<'_> {
         let (head, rest) = self.0.split_first_chunk().ok_or(TokenError::Malformed)?;
         self.0 = rest;
         Ok(*head)
+    }
+
+    /// Everything after the tenant.
+    fn content(mut self) -> Result<Token, TokenError> {
+        let session = SubjectKey::from_bytes(self.take()?);
+        let issued_at = u32::from_be_bytes(self.take()?);
+        let [count] = self.take()?;
+        if usize::from(count) > MAX_POSITIONS {
+            return Err(TokenError::Malformed);
+        }
+        let mut marks = Marks::none();
+        for _ in 0..count {
+            marks.add(Mark::At(Position::from_bytes(self.take()?)));
+        }
+        let [flags] = self.take()?;
+        if !self.0.is_empty() || flags & !(UNKNOWN | PENDING) != 0 {
+            return Err(TokenError::Malformed);
+        }
+        if flags & UNKNOWN != 0 {
+            marks.add(Mark::Unknown);
+        }
+        if flags & PENDING != 0 {
+            marks.add(Mark::Pending);
+        }
+        Ok(Token { session, issued_at, marks })
     }
 }
 
@@ -183,7 +229,8 @@ mod tests {
             (example(&[(1, 1, 100), (1, 2, u64::MAX), (9, 1, 5)], &[Mark::Unknown, Mark::Pending]), GOLDEN_MANY),
         ] {
             assert_eq!(token.seal(&keys(), &acme()), golden);
-            assert_eq!(Token::open(&keys(), &acme(), golden), Ok(token));
+            assert_eq!(Token::open(&keys(), &acme(), golden), Ok(token.clone()));
+            assert_eq!(Token::peek(golden).map(|peeked| (peeked.key, peeked.token)), Ok((1, token)));
         }
     }
     const GOLDEN_EMPTY: &str = "AQFKdkRZ_fP-Q8fkIzsJNgo050Sb2UPoDFplU_EAAACI36bdBDvzYVprpyQe-SQs";
@@ -241,6 +288,10 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(Token::open(&keys(), &acme(), &text), Err(expected), "{text}");
+            // Without a key everything is found but a bad signature.
+            if expected != TokenError::BadSignature {
+                assert_eq!(Token::peek(&text), Err(expected), "{text}");
+            }
         }
         assert_eq!(Token::open(&keys(), &Tenant::default(), &good), Err(TokenError::OtherTenant));
     }
@@ -271,6 +322,21 @@ mod tests {
         #[test]
         fn any_text_is_refused_calmly(text in ".{0,600}") {
             prop_assert!(Token::open(&keys(), &acme(), &text).is_err());
+            prop_assert!(Token::peek(&text).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_peeked_at_calmly(bytes in prop::collection::vec(any::<u8>(), 0..400), good: bool, at: u8, flip: u8) {
+            let mut bytes = bytes;
+            if good {
+                // Close to a token: this gets past the version.
+                bytes = URL_SAFE_NO_PAD.decode(example(&[(1, 1, 1), (2, 2, 2)], &[]).seal(&keys(), &acme())).unwrap();
+                let at = usize::from(at) % bytes.len();
+                bytes[at] ^= flip;
+            }
+            if let Ok(peeked) = Token::peek(&URL_SAFE_NO_PAD.encode(bytes)) {
+                prop_assert!(peeked.token.marks.positions().len() <= MAX_POSITIONS);
+            }
         }
     }
 }

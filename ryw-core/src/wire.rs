@@ -15,6 +15,13 @@ pub static ROUTE: HeaderName = HeaderName::from_static("ryw-route");
 /// Tells that an acknowledged write of this session did not survive a failover; in a request, `ack` says that the
 /// client knows.
 pub static LOST: HeaderName = HeaderName::from_static("ryw-lost");
+/// Longest list of tokens of one request that a server looks at; more make its marks unknown.
+pub const MAX_TOKENS: usize = 8;
+/// A value of [`TOKEN`] that is no token, so that it makes the session *unknown*: sent by a client that had more to
+/// carry than it could keep.
+pub const UNKNOWN_TOKEN: &str = "unknown";
+/// The member of W3C baggage that may carry tokens instead of [`TOKEN`]; several are separated by `.`.
+pub const BAGGAGE_MEMBER: &str = "ryw";
 /// Cookie for browsers: a signed token.
 pub const COOKIE: &str = "__Host-ryw";
 /// The same cookie for plain-http development, where browsers refuse the prefix.

@@ -1,0 +1,255 @@
+//! A session in a bottle: for jobs, messages and files.
+
+use std::{fmt, str::FromStr};
+
+use http::{HeaderMap, HeaderValue};
+use ryw_core::{Epoch, Lost, SessionId, wire};
+
+use crate::{
+    error::{EnvelopeError, EnvelopeErrorKind},
+    session::{Issuer, MAX_HELD, State, TokenSet},
+};
+
+/// Longest text of an envelope or a saved session, in bytes.
+pub const MAX_ENVELOPE_LEN: usize = 8 * 1024;
+
+const VERSION: &str = "ryw1";
+
+/// What a job or a message has to carry, so that whoever takes it sees what its sender could see.
+///
+/// It is one line of visible ASCII without quotes, at most [`MAX_ENVELOPE_LEN`] long and typically 130 bytes; with the feature
+/// `serde` it is that string in any format. It contains no secret: tokens are signed and name nobody. But it tells when its
+/// session wrote, so it does not belong into logs.
+///
+/// ```
+/// use ryw_client::{Envelope, Session};
+///
+/// # fn example(session: &Session, queue: &mut Vec<(String, String)>) -> Result<(), Box<dyn std::error::Error>> {
+/// // The sender:
+/// queue.push(("send-receipt:17".into(), session.envelope().to_string()));
+///
+/// // The worker, with a session of its own for each job:
+/// let Some((job, envelope)) = queue.pop() else { return Ok(()) };
+/// let session = Session::resume(&envelope.parse()?);
+/// # Ok(()) }
+/// ```
+///
+/// A queue that drops duplicates must not drop what they have to see: keep one of them, with the envelopes of all
+/// [joined](Self::join).
+#[derive(Clone, Default)]
+pub struct Envelope {
+    pub(crate) session: Option<SessionId>,
+    pub(crate) tokens: TokenSet,
+}
+
+/// Everything there is to keep of a [`Session`](crate::Session): an [`Envelope`], the host that it belongs to, and what is
+/// to be said about a loss. Its text is like an envelope's.
+#[derive(Clone, Default)]
+pub struct SavedSession {
+    pub(crate) state: State,
+}
+
+impl Envelope {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.session.is_none() && self.tokens.is_empty()
+    }
+
+    /// Adds what another job's envelope says. The order makes no difference to what must be seen; of two sessions' names
+    /// the first stays.
+    pub fn join(&mut self, other: &Self) {
+        self.session = self.session.take().or_else(|| other.session.clone());
+        self.tokens.join(&other.tokens);
+    }
+
+    /// The request headers that say the same to a server, for messages that are requests themselves.
+    #[must_use]
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(session) = &self.session {
+            headers.insert(&wire::SESSION_ID, session.header_value().clone());
+        }
+        for value in self.tokens.values() {
+            headers.append(&wire::TOKEN, value);
+        }
+        headers
+    }
+}
+
+impl State {
+    pub(crate) fn join(&mut self, envelope: &Envelope) -> bool {
+        let named = self.id.is_none() && envelope.session.is_some();
+        if named {
+            self.id.clone_from(&envelope.session);
+        }
+        self.tokens.join(&envelope.tokens) | named
+    }
+
+    pub(crate) fn restore(&mut self, saved: &Self) -> bool {
+        let Self { id, tokens, home, lost, acknowledged } = saved;
+        let mut changed = self.join(&Envelope { session: id.clone(), tokens: tokens.clone() });
+        if self.home.is_none() && home.is_some() {
+            self.home.clone_from(home);
+            changed = true;
+        }
+        // A loss that is known here is no news.
+        if *lost > self.lost && *lost > self.acknowledged {
+            self.lost = *lost;
+            changed = true;
+        }
+        if self.lost.is_none() && *acknowledged > self.acknowledged {
+            self.acknowledged = *acknowledged;
+            changed = true;
+        }
+        changed
+    }
+}
+
+/// `ryw1;<session>;<token>.<token>.~<issuer>`: none of the separators is in what they separate.
+impl fmt::Display for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{VERSION};{};", self.session.as_ref().map_or("", SessionId::as_str))?;
+        let mut separator = "";
+        for token in self.tokens.texts().filter_map(|token| token.to_str().ok()) {
+            write!(f, "{separator}{token}")?;
+            separator = ".";
+        }
+        for issuer in self.tokens.dropped() {
+            write!(f, "{separator}~")?;
+            if let Some(Issuer { key, tenant }) = issuer {
+                write!(f, "{key:02x}{:016x}", u64::from_be_bytes(*tenant))?;
+            }
+            separator = ".";
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Envelope {
+    type Err = EnvelopeError;
+
+    /// # Errors
+    /// [`EnvelopeError`]. A token that is damaged is none: what it said is *unknown* then.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() > MAX_ENVELOPE_LEN {
+            return Err(EnvelopeError::new(EnvelopeErrorKind::TooLong));
+        }
+        let malformed = || EnvelopeError::new(EnvelopeErrorKind::Malformed);
+        let mut parts = text.split(';');
+        match parts.next() {
+            Some(VERSION) => {}
+            Some(other) if other.starts_with("ryw") => {
+                return Err(EnvelopeError::new(EnvelopeErrorKind::UnsupportedVersion));
+            }
+            _ => return Err(malformed()),
+        }
+        let (Some(session), Some(tokens), None) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(malformed());
+        };
+        let session = match session {
+            "" => None,
+            name => Some(name.parse().map_err(EnvelopeError::malformed)?),
+        };
+        let mut set = TokenSet::default();
+        for (index, part) in tokens.split('.').filter(|part| !part.is_empty()).enumerate() {
+            let understood = index < 2 * MAX_HELD + 2 && add(&mut set, part);
+            if !understood {
+                set.drop_of(None);
+            }
+        }
+        Ok(Self { session, tokens: set })
+    }
+}
+
+fn add(set: &mut TokenSet, part: &str) -> bool {
+    match part.strip_prefix('~') {
+        Some(issuer) if issuer.len() == 18 && issuer.is_ascii() => {
+            let (key, tenant) = issuer.split_at(2);
+            let (Ok(key), Ok(tenant)) = (u8::from_str_radix(key, 16), u64::from_str_radix(tenant, 16)) else {
+                return false;
+            };
+            set.drop_of(Some(Issuer { key, tenant: tenant.to_be_bytes() }));
+            true
+        }
+        Some(_) => false,
+        None => match HeaderValue::from_str(part) {
+            Ok(value) => set.add(&value, &[]) || set.texts().any(|text| *text == value),
+            Err(_) => false,
+        },
+    }
+}
+
+/// An envelope, and after it `;<home>;<epoch>-<was>;<epoch>-<was>`, the latter for what was lost and acknowledged.
+impl fmt::Display for SavedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let State { id, tokens, home, lost, acknowledged } = &self.state;
+        let envelope = Envelope { session: id.clone(), tokens: tokens.clone() };
+        write!(f, "{envelope};{}", home.as_deref().unwrap_or_default())?;
+        for lost in [lost, acknowledged] {
+            f.write_str(";")?;
+            if let Some(Lost { epoch, was }) = lost {
+                write!(f, "{}-{}", epoch.get(), was.get())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for SavedSession {
+    type Err = EnvelopeError;
+
+    /// # Errors
+    /// [`EnvelopeError`], as for an [`Envelope`].
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() > MAX_ENVELOPE_LEN {
+            return Err(EnvelopeError::new(EnvelopeErrorKind::TooLong));
+        }
+        let malformed = || EnvelopeError::new(EnvelopeErrorKind::Malformed);
+        let mut parts = text.rsplitn(4, ';');
+        let (acknowledged, lost, home, envelope) = (parts.next(), parts.next(), parts.next(), parts.next());
+        let (Some(home), Some(envelope)) = (home, envelope) else { return Err(malformed()) };
+        let Envelope { session: id, tokens } = envelope.parse()?;
+        let home = (!home.is_empty()).then(|| home.into());
+        let loss = |text: Option<&str>| match text.unwrap_or_default() {
+            "" => Ok(None),
+            text => parse_loss(text).map(Some).ok_or_else(malformed),
+        };
+        Ok(Self { state: State { id, tokens, home, lost: loss(lost)?, acknowledged: loss(acknowledged)? } })
+    }
+}
+
+fn parse_loss(text: &str) -> Option<Lost> {
+    let (epoch, was) = text.split_once('-')?;
+    Some(Lost { epoch: Epoch::new(epoch.parse().ok()?), was: Epoch::new(was.parse().ok()?) })
+}
+
+macro_rules! opaque {
+    ($type:ident) => {
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($type)).finish_non_exhaustive()
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+opaque!(Envelope);
+opaque!(SavedSession);

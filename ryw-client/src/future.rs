@@ -1,0 +1,114 @@
+//! The order of attempts.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+use tower_service::Service;
+
+use crate::{
+    body::{LearnBody, RetryBody},
+    call::Call,
+};
+
+pin_project! {
+    /// The response of a [`RywClientService`](crate::RywClientService).
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+        B: RetryBody,
+    {
+        service: S,
+        call: Option<Call<B>>,
+        #[pin]
+        state: State<S, B>,
+    }
+}
+
+pin_project! {
+    #[project = Stage]
+    enum State<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        Asked { #[pin] response: S::Future },
+        Pause { #[pin] sleep: Sleep, next: Option<Request<B>> },
+        // The service has to be ready for another request.
+        Ready { next: Option<Request<B>> },
+        Done,
+    }
+}
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+    B: RetryBody,
+{
+    pub(crate) const fn new(service: S, call: Call<B>, response: S::Future) -> Self {
+        Self { service, call: Some(call), state: State::Asked { response } }
+    }
+}
+
+impl<S, B, R> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    B: RetryBody,
+{
+    type Output = Result<Response<LearnBody<R>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                Stage::Asked { response } => {
+                    let answer = ready!(response.poll(cx))?;
+                    let Some(mut call) = this.call.take() else { break };
+                    match call.answered(&answer) {
+                        None => {
+                            this.state.set(State::Done);
+                            return Poll::Ready(Ok(call.finish(answer)));
+                        }
+                        Some((pause, request)) => {
+                            *this.call = Some(call);
+                            let next = Some(request);
+                            this.state.set(match pause.is_zero() {
+                                true => State::Ready { next },
+                                false => State::Pause { sleep: sleep(pause), next },
+                            });
+                        }
+                    }
+                }
+                Stage::Pause { sleep, next } => {
+                    ready!(sleep.poll(cx));
+                    let next = next.take();
+                    this.state.set(State::Ready { next });
+                }
+                Stage::Ready { next } => {
+                    ready!(this.service.poll_ready(cx))?;
+                    let (Some(mut request), Some(call)) = (next.take(), this.call.as_mut()) else { break };
+                    call.attach(&mut request);
+                    let response = this.service.call(request);
+                    this.state.set(State::Asked { response });
+                }
+                Stage::Done => break,
+            }
+        }
+        panic!("polled after it had been answered")
+    }
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+    B: RetryBody,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

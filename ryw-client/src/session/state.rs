@@ -1,0 +1,204 @@
+//! What a session knows, and how requests and responses change it. No locks and no I/O in here.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ryw_core::{Epoch, Lost, SessionId, wire};
+
+use super::{
+    hosts::{Destination, HostRule, Origin},
+    tokens::{TokenSet, Values},
+};
+
+#[derive(Clone, Default)]
+pub(crate) struct State {
+    pub(crate) id: Option<SessionId>,
+    pub(crate) tokens: TokenSet,
+    /// The host that the session belongs to, where no rule says so.
+    pub(crate) home: Option<Box<str>>,
+    /// What did not survive a failover, until the caller has acknowledged it.
+    pub(crate) lost: Option<Lost>,
+    /// What the caller has acknowledged, and servers have not heard yet.
+    pub(crate) acknowledged: Option<Lost>,
+}
+
+/// What one request carried.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sent {
+    pub(crate) id: Option<SessionId>,
+    pub(crate) tokens: Values,
+    pub(crate) acknowledges: bool,
+}
+
+/// Whether a session may be told to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    Ours,
+    /// Nobody has said yet whose session it is.
+    Open,
+    Foreign,
+}
+
+impl State {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.id.is_none() && self.tokens.is_empty()
+    }
+
+    pub(crate) fn trust(&self, rules: &[HostRule], to: &Destination) -> Trust {
+        let Destination::Host(origin) = to else { return Trust::Ours };
+        let ours = match (&self.home, rules) {
+            (None, []) => return Trust::Open,
+            (Some(home), []) => **home == *origin.to_string(),
+            (_, rules) => rules.iter().any(|rule| rule.admits(origin)),
+        };
+        if ours { Trust::Ours } else { Trust::Foreign }
+    }
+
+    pub(crate) fn settle_in(&mut self, origin: &Origin) {
+        self.home = Some(origin.to_string().into());
+    }
+
+    pub(crate) fn outgoing(&self) -> Sent {
+        Sent { id: self.id.clone(), tokens: self.tokens.values(), acknowledges: self.acknowledged.is_some() }
+    }
+
+    /// Joins what a response, or its trailers, say. Returns whether anything has changed.
+    pub(crate) fn learn(&mut self, sent: &Sent, headers: &HeaderMap) -> bool {
+        let mut changed = false;
+        for token in headers.get_all(&wire::TOKEN).iter().take(wire::MAX_TOKENS) {
+            changed |= self.tokens.add(token, &sent.tokens);
+        }
+        // The session that a server has begun, or changed. Of two that began at once the first one stays: the tokens of
+        // both are carried.
+        if let Some(id) = one(headers, &wire::SESSION_ID).and_then(|id| SessionId::try_from(id).ok())
+            && sent.id.as_ref() != Some(&id)
+            && self.id == sent.id
+            && headers.contains_key(&wire::CONSISTENCY_ENFORCED)
+        {
+            self.id = Some(id);
+            changed = true;
+        }
+        changed | self.learn_loss(sent, headers)
+    }
+
+    fn learn_loss(&mut self, sent: &Sent, headers: &HeaderMap) -> bool {
+        let lost = one(headers, &wire::LOST).and_then(parse_lost);
+        match lost {
+            // It is still being told, to requests that had left before.
+            Some(lost) if self.acknowledged.is_some_and(|known| lost <= known) => false,
+            Some(lost) if self.lost < Some(lost) => {
+                (self.lost, self.acknowledged) = (Some(lost), None);
+                true
+            }
+            None if sent.acknowledges && speaks(headers) => self.acknowledged.take().is_some(),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn acknowledge(&mut self) -> bool {
+        let known = self.lost.take();
+        self.acknowledged = known.or(self.acknowledged);
+        known.is_some()
+    }
+}
+
+/// Whether a response comes from a server that knows what a session is.
+pub(crate) fn speaks(headers: &HeaderMap) -> bool {
+    headers.contains_key(&wire::TOKEN) || headers.contains_key(&wire::CONSISTENCY_ENFORCED)
+}
+
+/// The value of a header that is there once.
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// `?1;epoch=2;was=1`.
+fn parse_lost(value: &HeaderValue) -> Option<Lost> {
+    let mut parts = value.to_str().ok()?.split(';').map(str::trim);
+    parts.next().filter(|item| *item == "?1")?;
+    let (mut epoch, mut was) = (None, None);
+    for part in parts {
+        let number = |digits: &str| digits.parse().ok().map(Epoch::new);
+        match part.split_once('=') {
+            Some(("epoch", digits)) => epoch = number(digits),
+            Some(("was", digits)) => was = number(digits),
+            _ => {}
+        }
+    }
+    Some(Lost { epoch: epoch?, was: was? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn id(name: &str) -> Option<SessionId> {
+        Some(name.parse().unwrap())
+    }
+
+    #[test]
+    fn of_two_sessions_that_began_at_once_the_first_stays() {
+        let mut state = State::default();
+        let sent = state.outgoing();
+        let said = |name| headers(&[("x-session-id", name), ("x-consistency-enforced", "true")]);
+        assert!(state.learn(&sent, &said("first")));
+        assert!(!state.learn(&sent, &said("second")));
+        assert_eq!(state.id, id("first"));
+
+        // A login gives the session another name.
+        assert!(state.learn(&state.outgoing(), &said("rotated")));
+        assert_eq!(state.id, id("rotated"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_meant_for_us_is_not_taken() {
+        for said in [
+            &[("x-session-id", "somebody-elses")][..],
+            &[("x-session-id", "two words"), ("x-consistency-enforced", "true")],
+            &[("x-session-id", "a"), ("x-session-id", "b"), ("x-consistency-enforced", "true")],
+        ] {
+            let mut state = State::default();
+            state.learn(&Sent::default(), &headers(said));
+            assert_eq!(state.id, None, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_loss_is_told_until_it_is_acknowledged_and_a_later_one_again() {
+        let mut state = State::default();
+        let first = headers(&[("ryw-lost", "?1;epoch=2;was=1"), ("x-consistency-enforced", "false")]);
+        let early = state.outgoing();
+        assert!(state.learn(&early, &first));
+        assert_eq!(state.lost.map(|lost| (lost.epoch.get(), lost.was.get())), Some((2, 1)));
+        assert!(!state.outgoing().acknowledges, "the caller has not said so");
+
+        assert!(state.acknowledge());
+        let sent = state.outgoing();
+        assert!(sent.acknowledges && state.lost.is_none());
+        state.learn(&early, &first);
+        assert!(state.lost.is_none(), "that answer was on its way");
+        state.learn(&sent, &HeaderMap::new());
+        assert!(state.outgoing().acknowledges, "a proxy's answer: the server has not heard it");
+        state.learn(&sent, &headers(&[("x-consistency-enforced", "true")]));
+        assert!(!state.outgoing().acknowledges);
+
+        state.learn(&sent, &headers(&[("ryw-lost", "?1;epoch=3;was=2")]));
+        assert_eq!(state.lost.map(|lost| lost.epoch.get()), Some(3));
+    }
+
+    #[test]
+    fn a_loss_in_other_words_is_none() {
+        for value in
+            ["", "?0", "?1", "ack", "?1;epoch=2", "?1;epoch=x;was=1", "?1;epoch=-2;was=1", "?1;epoch=99999999999;was=1"]
+        {
+            assert_eq!(parse_lost(&HeaderValue::from_static(value)), None, "{value}");
+        }
+    }
+}
