@@ -54,7 +54,7 @@ impl<B: RetryBody> Call<B> {
         let session = session.clone();
         let (mut parts, body) = request.into_parts();
         let safe = config.retry.is_safe(&parts.method, &parts.uri);
-        let (again, body) = if safe && config.retry.limit > 0 || config.redirects > 0 {
+        let (again, body) = if safe && config.retry.limit > 0 || config.redirects.is_some() {
             let (body, copy) = body.record();
             let (headers, extensions) = (parts.headers.clone(), parts.extensions.clone());
             (Some(Again { version: parts.version, headers, extensions, body: Body::Copy(copy) }), body)
@@ -129,9 +129,7 @@ impl<B: RetryBody> Call<B> {
     }
 
     fn redirected<R>(&mut self, response: &Response<R>) -> Option<Request<B>> {
-        if self.report.redirects >= self.config.redirects {
-            return None;
-        }
+        self.config.redirects.filter(|limit| self.report.redirects < *limit)?;
         let next = redirect::next(response.status(), &self.method, &self.uri, response.headers())?;
         let again = self.again.as_mut()?;
         if next.keeps_body {

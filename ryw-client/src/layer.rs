@@ -44,7 +44,8 @@ pub(crate) struct Config {
     pub(crate) source: Source,
     pub(crate) level: Option<HeaderValue>,
     pub(crate) retry: Retry,
-    pub(crate) redirects: u32,
+    /// `None`: as the client does it.
+    pub(crate) redirects: Option<u32>,
     pub(crate) baggage: bool,
 }
 
@@ -65,7 +66,7 @@ impl RywClientLayer {
     pub(crate) fn of(source: Source) -> Self {
         let retry = Retry::new();
         let budget = Arc::new(Budget::new(&retry));
-        Self { config: Config { source, level: None, retry, redirects: 0, baggage: false }, budget }
+        Self { config: Config { source, level: None, retry, redirects: None, baggage: false }, budget }
     }
 
     /// Asks for this level where a request does not ask for one itself. Default: what the service gives.
@@ -86,10 +87,10 @@ impl RywClientLayer {
     /// Follows up to so many redirects, each hop with what the session knows by then: after POST, redirect, GET the page shows
     /// what was posted. Hosts that the session must not be told to get no token, and other hosts than before no
     /// `Authorization` and no `Cookie`. A redirect that asks for a body that can't be sent again, or is one too many, is
-    /// handed to the caller. Default: 0.
+    /// handed to the caller. Default: none, and up to 10 with reqwest.
     #[must_use]
     pub const fn follow_redirects(mut self, limit: u32) -> Self {
-        self.config.redirects = limit;
+        self.config.redirects = Some(limit);
         self
     }
 

@@ -13,6 +13,9 @@ mod layer;
 mod call;
 mod future;
 mod service;
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub mod reqwest;
 
 pub use body::{LearnBody, RetryBody};
 pub use envelope::{Envelope, MAX_ENVELOPE_LEN, SavedSession};

@@ -1,6 +1,11 @@
 //! Request bodies that can be sent again.
 
 use std::convert::Infallible;
+#[cfg(feature = "reqwest")]
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::{Buf, Bytes};
 use http_body::Body;
@@ -122,10 +127,16 @@ impl RetryBody for reqwest::Body {
     type Copy = Option<Bytes>;
 
     fn record(self) -> (Self, Self::Copy) {
-        match self.as_bytes().map(Bytes::copy_from_slice) {
-            Some(bytes) => (bytes.clone().into(), Some(bytes)),
-            None => (self, None),
+        if self.as_bytes().is_none() {
+            return (self, None);
         }
+        // What is in memory comes out at once and as a whole, shared and not copied as `as_bytes` would have it.
+        let mut body = self;
+        let bytes = match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            _ => Bytes::new(),
+        };
+        (bytes.clone().into(), Some(bytes))
     }
 
     fn replay(copy: &Self::Copy) -> Option<Self> {

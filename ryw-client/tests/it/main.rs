@@ -3,9 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails panics")]
 
 mod carries;
+mod end_to_end;
 mod fake;
+#[cfg(feature = "tonic")]
+mod grpc;
 mod hosts;
 mod redirects;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 mod retries;
+mod service;
 mod stores;
 mod trailers;
