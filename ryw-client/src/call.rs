@@ -13,6 +13,7 @@ use crate::{
     redirect,
     report::{GaveUp, Report},
     retry::{Behind, Budget, Retry},
+    served::{Served, Work},
     session::{Destination, Sent, Session},
 };
 
@@ -50,8 +51,11 @@ enum Body<B: RetryBody> {
 impl<B: RetryBody> Call<B> {
     /// The request with what it has to carry.
     pub(crate) fn begin(config: Arc<Config>, budget: Arc<Budget>, request: Request<B>) -> (Self, Request<B>) {
-        let Source::Session(session) = &config.source;
-        let session = session.clone();
+        let (session, served) = match &config.source {
+            Source::Session(session) => (session.clone(), Served::nobody()),
+            #[cfg(feature = "server")]
+            Source::Served(session) => Served::current(session),
+        };
         let (mut parts, body) = request.into_parts();
         let safe = config.retry.is_safe(&parts.method, &parts.uri);
         let (again, body) = if safe && config.retry.limit > 0 || config.redirects.is_some() {
@@ -62,7 +66,7 @@ impl<B: RetryBody> Call<B> {
             (None, body)
         };
         budget.earn();
-        let (told, lesson) = attach(&config, &session, &parts.uri, &mut parts.headers);
+        let (told, lesson) = attach(&config, &session, &served, &parts.uri, &mut parts.headers);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let report = Report { attempts: 1, ..Report::default() };
         let (began, retries) = (Instant::now(), 0);
@@ -97,6 +101,11 @@ impl<B: RetryBody> Call<B> {
                 None
             }
         }
+    }
+
+    /// Tells the request that is being served what was learned. It has to be waited for before the caller goes on.
+    pub(crate) fn hand_over(&self) -> Option<Work> {
+        self.lesson.served.hand_over(&self.session)
     }
 
     /// What the caller gets.
@@ -162,7 +171,8 @@ impl<B: RetryBody> Call<B> {
     /// Adds what the session knows by now, right before the request leaves.
     pub(crate) fn attach(&mut self, request: &mut Request<B>) {
         let uri = request.uri().clone();
-        (self.told, self.lesson) = attach(&self.config, &self.session, &uri, request.headers_mut());
+        let served = self.lesson.served.clone();
+        (self.told, self.lesson) = attach(&self.config, &self.session, &served, &uri, request.headers_mut());
     }
 }
 
@@ -175,7 +185,7 @@ impl<B: RetryBody> Again<B> {
     }
 }
 
-fn attach(config: &Config, session: &Session, uri: &Uri, headers: &mut HeaderMap) -> (bool, Lesson) {
+fn attach(config: &Config, session: &Session, served: &Served, uri: &Uri, headers: &mut HeaderMap) -> (bool, Lesson) {
     let to = Destination::of(uri);
     let sent = session.attach(&to, headers);
     let told = sent.is_some();
@@ -185,8 +195,8 @@ fn attach(config: &Config, session: &Session, uri: &Uri, headers: &mut HeaderMap
     } else if !told {
         baggage::strip(headers);
     }
-    if let Some(level) = &config.level {
+    if let Some(level) = config.level.as_ref().or(served.level().filter(|_| told)) {
         headers.entry(&wire::CONSISTENCY_LEVEL).or_insert_with(|| level.clone());
     }
-    (told, Lesson { session: session.clone(), from: to, sent })
+    (told, Lesson { session: session.clone(), from: to, sent, served: served.clone() })
 }

@@ -15,6 +15,7 @@ use tower_service::Service;
 use crate::{
     body::{LearnBody, RetryBody},
     call::Call,
+    served::Work,
 };
 
 pin_project! {
@@ -41,6 +42,8 @@ pin_project! {
         Pause { #[pin] sleep: Sleep, next: Option<Request<B>> },
         // The service has to be ready for another request.
         Ready { next: Option<Request<B>> },
+        // The request that is being served is told before the caller goes on.
+        HandOver { work: Work, answer: Option<S::Response> },
         Done,
     }
 }
@@ -70,10 +73,16 @@ where
                     let answer = ready!(response.poll(cx))?;
                     let Some(mut call) = this.call.take() else { break };
                     match call.answered(&answer) {
-                        None => {
-                            this.state.set(State::Done);
-                            return Poll::Ready(Ok(call.finish(answer)));
-                        }
+                        None => match call.hand_over() {
+                            None => {
+                                this.state.set(State::Done);
+                                return Poll::Ready(Ok(call.finish(answer)));
+                            }
+                            Some(work) => {
+                                *this.call = Some(call);
+                                this.state.set(State::HandOver { work, answer: Some(answer) });
+                            }
+                        },
                         Some((pause, request)) => {
                             *this.call = Some(call);
                             let next = Some(request);
@@ -95,6 +104,12 @@ where
                     call.attach(&mut request);
                     let response = this.service.call(request);
                     this.state.set(State::Asked { response });
+                }
+                Stage::HandOver { work, answer } => {
+                    ready!(work.as_mut().poll(cx));
+                    let (Some(answer), Some(call)) = (answer.take(), this.call.take()) else { break };
+                    this.state.set(State::Done);
+                    return Poll::Ready(Ok(call.finish(answer)));
                 }
                 Stage::Done => break,
             }

@@ -54,6 +54,9 @@ pub(crate) struct Config {
 pub(crate) enum Source {
     /// Always the same.
     Session(Session),
+    /// That of the request which is being served, told to the hosts of this one.
+    #[cfg(feature = "server")]
+    Served(Session),
 }
 
 impl RywClientLayer {
@@ -61,6 +64,33 @@ impl RywClientLayer {
     #[must_use]
     pub fn new(session: Session) -> Self {
         Self::of(Source::Session(session))
+    }
+
+    /// For a server that calls other services: each call carries what the request that is being served must see, and what
+    /// comes back is joined into that request and into its response, with no code in the handler. That is what the level
+    /// CAUSAL is about; it is asked for where the request asked for it.
+    ///
+    /// The request is the one of [`RywContext::current`](tower_ryw::RywContext::current) when the call is made: inside of a
+    /// `RywLayer`, and of tasks that keep its context. Calls from elsewhere carry nothing. `hosts` are
+    /// [rules](crate::SessionBuilder::send_to) for hosts that may be told; a channel that names none may be told anyhow.
+    ///
+    /// Services that share their signing keys and tenants understand each other's tokens. Those of others are handed through,
+    /// to be understood by whoever has signed them.
+    ///
+    /// ```
+    /// use ryw_client::RywClientLayer;
+    ///
+    /// let layer = RywClientLayer::within_request(["*.internal.example"])?;
+    /// # Ok::<(), ryw_client::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConfigErrorKind::Host`](crate::ConfigErrorKind::Host) for a rule that names no host.
+    #[cfg(feature = "server")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "server")))]
+    pub fn within_request<H: Into<String>>(hosts: impl IntoIterator<Item = H>) -> Result<Self, crate::ConfigError> {
+        let session = hosts.into_iter().fold(Session::builder(), crate::SessionBuilder::send_to).build()?;
+        Ok(Self::of(Source::Served(session)))
     }
 
     pub(crate) fn of(source: Source) -> Self {

@@ -10,6 +10,7 @@ mod report;
 mod retry;
 mod body;
 mod layer;
+mod served;
 mod call;
 mod future;
 mod service;

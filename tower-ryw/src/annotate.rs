@@ -18,6 +18,8 @@ pub(crate) struct Note<'a> {
     pub(crate) achieved: bool,
     pub(crate) session: Option<&'a SessionId>,
     pub(crate) token: Option<String>,
+    /// Tokens of other services that were called, as they came.
+    pub(crate) relayed: &'a [HeaderValue],
     pub(crate) set_cookie: bool,
     pub(crate) lost: Option<Lost>,
 }
@@ -44,6 +46,12 @@ pub(crate) fn annotate(config: &Config, note: Note<'_>, headers: &mut HeaderMap)
             }
         }
         set(headers, &wire::TOKEN, token);
+        keep_private(headers);
+    }
+    if !note.relayed.is_empty() {
+        for token in note.relayed {
+            headers.append(&wire::TOKEN, token.clone());
+        }
         keep_private(headers);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use http::header;
+use http::{HeaderName, HeaderValue, header};
 use ryw_core::{Level, Marks, SessionId, SubjectKey, Tenant, Token, TokenError, wire};
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -15,8 +15,7 @@ use crate::{
     problem::Refusal,
 };
 
-/// Most tokens of one request that are looked at; more make its marks unknown.
-const MAX_TOKENS: usize = 8;
+static BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 pub(crate) type Keys = SmallVec<[SubjectKey; 2]>;
 
@@ -28,6 +27,8 @@ pub(crate) struct Carried {
     /// When the youngest token that says *pending* was issued, in seconds since 1970. A token that hands it on keeps
     /// this time: a write does not stay on its way for longer because its session asks again.
     pub(crate) pending_since: u32,
+    /// Tokens that are not this service's, as they came: another service on this request's way may be able to check them.
+    pub(crate) foreign: Vec<HeaderValue>,
 }
 
 /// Who asks, and on what terms.
@@ -139,9 +140,10 @@ fn read_tokens(
     carried: &mut Carried,
 ) -> bool {
     let mut count = 0;
-    for value in head.headers.get_all(&wire::TOKEN) {
+    let values = head.headers.get_all(&wire::TOKEN).iter().map(HeaderValue::as_bytes);
+    for text in values.chain(head.headers.get_all(&BAGGAGE).iter().flat_map(in_baggage)) {
         count += 1;
-        if let Some(session) = read_token(config, tenant, value.as_bytes(), count, carried)
+        if let Some(session) = read_token(config, tenant, text, count, carried)
             && keys.is_empty()
         {
             keys.push(session);
@@ -171,18 +173,29 @@ fn cookies<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]
     })
 }
 
+/// The tokens in W3C baggage: one member, in which dots separate them.
+fn in_baggage(header: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let members = header.as_bytes().split(|byte| *byte == b',').filter_map(|member| {
+        // What follows a semicolon are properties of the member.
+        let member = member.split(|byte| *byte == b';').next()?;
+        let value = member.trim_ascii().strip_prefix(wire::BAGGAGE_MEMBER.as_bytes())?.trim_ascii_start();
+        Some(value.strip_prefix(b"=")?.trim_ascii())
+    });
+    members.flat_map(|value| value.split(|byte| *byte == b'.'))
+}
+
 fn read_token(
     config: &Config,
     tenant: &Tenant,
-    text: &[u8],
+    given: &[u8],
     count: usize,
     carried: &mut Carried,
 ) -> Option<SubjectKey> {
-    if count > MAX_TOKENS {
+    if count > wire::MAX_TOKENS {
         carried.marks.join(&Marks::unknown());
         return None;
     }
-    let text = std::str::from_utf8(text).map_err(|_| TokenError::Malformed);
+    let text = std::str::from_utf8(given).map_err(|_| TokenError::Malformed);
     match text.and_then(|text| Token::open(&config.keys, tenant, text)) {
         Ok(token) => {
             let age = config.clock.now().saturating_sub(Duration::from_secs(token.issued_at.into()));
@@ -196,9 +209,24 @@ fn read_token(
         Err(error) => {
             config.token_refused(error);
             carried.marks.join(&Marks::unknown());
+            let elsewhere =
+                matches!(error, TokenError::BadSignature | TokenError::OtherTenant | TokenError::UnsupportedVersion);
+            if elsewhere
+                && text.is_ok_and(|text| text != wire::UNKNOWN_TOKEN)
+                && let Ok(value) = HeaderValue::from_bytes(given)
+            {
+                carried.foreign.push(value);
+            }
             None
         }
     }
+}
+
+/// What a token requires now, of those that this service has signed for this tenant.
+pub(crate) fn open(config: &Config, tenant: &Tenant, text: &str) -> Result<Marks, TokenError> {
+    let token = Token::open(&config.keys, tenant, text)?;
+    let age = config.clock.now().saturating_sub(Duration::from_secs(token.issued_at.into()));
+    Ok(aged(config, token.marks, age))
 }
 
 /// What a token says once it has grown old. Its *pending* is over after the window (issue times are whole seconds):

@@ -10,7 +10,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::session::{Destination, Sent, Session};
+use crate::{
+    served::Served,
+    session::{Destination, Sent, Session},
+};
 
 pin_project! {
     /// The body of a response, untouched, but for its trailers, which are read as they pass by: after a streamed write that
@@ -28,11 +31,18 @@ pub(crate) struct Lesson {
     pub(crate) session: Session,
     pub(crate) from: Destination,
     pub(crate) sent: Sent,
+    pub(crate) served: Served,
 }
 
 impl Lesson {
     pub(crate) fn learn(&self, headers: &HeaderMap) {
         self.session.learn(&self.from, &self.sent, headers);
+    }
+
+    /// The same for trailers, after which nobody waits for anything.
+    fn learn_late(&self, trailers: &HeaderMap) {
+        self.learn(trailers);
+        self.served.hand_over_late(&self.session);
     }
 }
 
@@ -59,7 +69,7 @@ impl<B: Body> Body for LearnBody<B> {
             && let Some(trailers) = frame.trailers_ref()
             && let Some(lesson) = this.lesson.take()
         {
-            lesson.learn(trailers);
+            lesson.learn_late(trailers);
         }
         polled
     }

@@ -140,6 +140,24 @@ impl Session {
         self.change(|state| state.restore(&saved.state));
     }
 
+    /// A session that may be told to the same hosts, and without rules to none, for one request of a server.
+    #[cfg(feature = "server")]
+    pub(crate) fn within(&self, id: Option<SessionId>, tokens: &[HeaderValue]) -> Self {
+        // An origin that no request has.
+        let mut state = State { id, home: Some("nowhere".into()), ..State::default() };
+        for token in tokens {
+            state.tokens.add(token, &[]);
+        }
+        let shared = Mutex::new(Shared { state, ..Shared::default() });
+        Self(Arc::new(Inner { rules: self.0.rules.clone(), supplier: None, consumer: None, shared }))
+    }
+
+    /// The tokens that it has now.
+    #[cfg(feature = "server")]
+    pub(crate) fn tokens(&self) -> Vec<HeaderValue> {
+        self.0.shared.lock().state.tokens.texts().cloned().collect()
+    }
+
     /// Writes what a request to this destination carries into its headers, and takes out what it must not carry.
     pub(crate) fn attach(&self, to: &Destination, headers: &mut HeaderMap) -> Option<Sent> {
         if let Some(saved) = self.0.supplier.as_ref().and_then(|supplier| supplier()) {

@@ -13,7 +13,7 @@ use ryw_client::{Report, Retry, RywClientLayer, Session};
 use tower::{Layer, Service};
 use tower_ryw::{Ladder, Route};
 
-use crate::service::{layer, notes, serve, store};
+use crate::service::{lagging, layer, notes, serve, store};
 
 type Http = Client<HttpConnector, Full<Bytes>>;
 
@@ -37,8 +37,8 @@ fn get(uri: &str) -> Request<Full<Bytes>> {
 
 #[tokio::test]
 async fn a_carried_session_reads_its_writes_and_a_dropped_one_does_not() {
-    const ROUNDS: usize = 30;
-    let store = store();
+    const ROUNDS: usize = 60;
+    let store = lagging(Duration::from_millis(100));
     let address = serve(notes(&store).layer(layer(&store).build().unwrap())).await;
     let mut plain = client();
     let mut carrying = RywClientLayer::new(Session::new()).layer(client());
@@ -93,7 +93,7 @@ async fn a_redirect_after_a_write_shows_it() {
 
 #[tokio::test]
 async fn a_read_that_comes_too_early_is_asked_again() {
-    let store = store();
+    let store = lagging(Duration::from_secs(1));
     let ladder = Ladder::new().wait(Duration::ZERO).primary(false);
     let address = serve(notes(&store).layer(layer(&store).ladder(ladder).build().unwrap())).await;
     let uri = format!("http://{address}/notes/k");

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails panics")]
 
 mod carries;
+#[cfg(feature = "server")]
+mod causal;
 mod end_to_end;
 mod fake;
 #[cfg(feature = "tonic")]

@@ -14,11 +14,14 @@ use ryw_testing::lagging::LaggingStore;
 use tokio::net::TcpListener;
 use tower_ryw::{Key, RywContext, RywLayer, RywLayerBuilder};
 
-/// Far longer than a request takes.
-pub(crate) const LAG: Duration = Duration::from_millis(300);
-
+/// Replicas see nothing before the test is over.
 pub(crate) fn store() -> LaggingStore {
-    LaggingStore::builder().replicas(2).lag(LAG).start()
+    lagging(Duration::from_secs(600))
+}
+
+/// Replicas see what was written after half to one and a half times as long.
+pub(crate) fn lagging(lag: Duration) -> LaggingStore {
+    LaggingStore::builder().replicas(2).lag(lag).start()
 }
 
 pub(crate) fn layer(store: &LaggingStore) -> RywLayerBuilder {

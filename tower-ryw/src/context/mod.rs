@@ -3,6 +3,7 @@
 
 #[cfg(feature = "axum")]
 mod extract;
+mod hop;
 mod scope;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -80,6 +81,8 @@ struct Progress {
     trouble: Option<Trouble>,
     /// Where the request goes when it is made again.
     redirected: Option<(Route, Reason)>,
+    /// What services that it has called have answered.
+    hop: hop::Learned,
     /// Places in the primary's budget.
     permits: Vec<Permit>,
     /// The response has left, or never will.
@@ -249,6 +252,7 @@ impl RywContext {
         let mut marks = self.0.required.marks.clone();
         let progress = self.0.progress.lock();
         marks.join(&progress.written);
+        marks.join(&progress.hop.marks);
         // A write has not looked up what its session wrote before; a position of its own would contain it.
         let writes = self.0.identity.terms.intent == Intent::Write || progress.told == Told::Written;
         if writes && progress.written.is_none() {
@@ -284,7 +288,9 @@ impl RywContext {
         if !decision.achieved {
             return ladder.stale.is_some_and(in_time);
         }
-        let reached = required.marks.relation_to(lineage, position) == Relation::Reached;
+        let reached = [&required.marks, &self.0.progress.lock().hop.marks]
+            .iter()
+            .all(|marks| marks.relation_to(lineage, position) == Relation::Reached);
         (!level.follows_marks() || reached) && bound.is_none_or(in_time)
     }
 
@@ -525,21 +531,27 @@ impl RywContext {
             Some(saved) => self.lost_of(&required.marks).max(self.lost_of(&saved.marks)),
             None => self.lost(),
         };
-        let renewed = required.renewed.then(|| self.seal(required.marks.clone(), false)).flatten();
-        let born = progress.lock().born.clone().map(|(session, _)| session);
+        let (born, hop) = {
+            let progress = progress.lock();
+            (progress.born.clone().map(|(session, _)| session), progress.hop.clone())
+        };
         let (route, reason) = self.served();
         let recorded = saved.as_ref().map(|saved| saved.event);
-        let token = saved.and_then(|saved| {
-            let mut marks = required.marks.clone();
+        let degraded = hop.unstored || matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored));
+        let mut marks = required.marks.clone();
+        let (mut fresh, mut news) = (hop.marks.is_pending(), !hop.marks.is_none() || required.renewed);
+        if let Some(saved) = saved {
             if saved.settles {
                 marks = marks.without_unknown();
             }
             marks.join(&saved.marks);
-            let fresh = saved.marks.is_pending();
+            fresh |= saved.marks.is_pending();
             // What the store knew of a write's subjects already, this client may not have.
-            let news = saved.event != Recorded::Read && !identity.carried.marks.covers(&saved.marks);
-            (news || marks != required.marks || born.is_some()).then(|| self.seal(marks, fresh)).flatten()
-        });
+            news |= saved.event != Recorded::Read && !identity.carried.marks.covers(&saved.marks);
+            news |= marks != required.marks || born.is_some();
+        }
+        marks.join(&hop.marks);
+        let token = news.then(|| self.seal(marks, fresh)).flatten();
         if let Some(lost) = lost {
             config.lost_told(lost);
         }
@@ -548,11 +560,10 @@ impl RywContext {
             reason,
             level: identity.terms.level,
             waited: decision.waited,
-            achieved: decision.achieved
-                && !matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored))
-                && !(identity.terms.level.follows_marks() && lost.is_some()),
+            achieved: decision.achieved && !degraded && !(identity.terms.level.follows_marks() && lost.is_some()),
             session: born.as_ref().or(identity.session.as_ref()),
-            token: token.or(renewed),
+            token,
+            relayed: &hop.relayed,
             set_cookie: identity.by_cookie || born.is_some(),
             lost,
         };

@@ -1,0 +1,93 @@
+//! What a request takes along to other services, and what it brings back.
+
+use std::future::Future;
+
+use http::HeaderValue;
+use ryw_core::{Mark, Marks, Reason, SubjectKey, Update, wire};
+
+use super::{Inner, RywContext};
+use crate::{decide::Route, identify};
+
+/// What services that a request has called have answered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Learned {
+    /// What the session must see because of it.
+    pub(super) marks: Marks,
+    /// Tokens that only other services can check, to be handed on to the client as they are.
+    pub(super) relayed: Vec<HeaderValue>,
+    /// The store has not taken it: the response's token alone carries it.
+    pub(super) unstored: bool,
+}
+
+impl RywContext {
+    /// The tokens to send along when the request calls another service: [`token`](Self::token), and those that the request
+    /// came with and this service can't check. At most [`MAX_TOKENS`](wire::MAX_TOKENS). The feature `server` of `ryw-client`
+    /// does this without code in the handler.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<HeaderValue> {
+        let own = self.token().and_then(|token| HeaderValue::try_from(token).ok());
+        let relayed = self.0.progress.lock().hop.relayed.clone();
+        let foreign = self.0.identity.carried.foreign.iter().cloned().chain(relayed);
+        own.into_iter().chain(foreign).take(wire::MAX_TOKENS).collect()
+    }
+
+    /// A service that the request has called answered with this token: from here on the request, and its session, must see
+    /// what it says. The response tells the client. The future ends once the mark store has it, or has failed to take it in
+    /// time, and the response then says that the level was not enforced; when it is dropped only the response carries it.
+    ///
+    /// Whatever a replica has shown to the handler before this call is as old as it is.
+    pub fn join_token(&self, token: &HeaderValue) -> impl Future<Output = ()> + Send + use<> {
+        let filed = self.learn(token);
+        let context = self.clone();
+        async move {
+            let Some((keys, update)) = filed else { return };
+            if let Err(error) = context.0.config.store.join(&keys, &update).await {
+                tracing::warn!(%error, "what another service has answered was not stored");
+                context.0.progress.lock().hop.unstored = true;
+            }
+        }
+    }
+
+    /// What there is to store, and under whose name.
+    fn learn(&self, token: &HeaderValue) -> Option<(Vec<SubjectKey>, Update)> {
+        let Inner { config, identity, required, progress, .. } = &*self.0;
+        let Some(marks) = token.to_str().ok().and_then(|text| identify::open(config, &identity.tenant, text).ok())
+        else {
+            let mut progress = progress.lock();
+            let relayed = &mut progress.hop.relayed;
+            let known = relayed.contains(token) || identity.carried.foreign.contains(token);
+            // One place is for this service's own token.
+            if !known && token.len() <= wire::MAX_TOKEN_LEN && relayed.len() + 1 < wire::MAX_TOKENS {
+                relayed.push(token.clone());
+            }
+            return None;
+        };
+        if required.marks.covers(&marks) && !marks.is_pending() {
+            return None;
+        }
+        let keys = self.session_keys();
+        let mut progress = progress.lock();
+        progress.hop.marks.join(&marks);
+        // What it reads from here on has to contain that.
+        if self.level().follows_marks() && matches!(self.planned(&progress).0, Route::Replica { .. }) {
+            progress.redirected = Some((Route::Primary, Reason::Behind));
+        }
+        let mut kept: Marks = marks.positions().iter().copied().map(Mark::At).collect();
+        if marks.is_unknown() && config.topology.is_some() {
+            kept.join(&Marks::unknown());
+        }
+        let hold = (marks.is_pending() || marks.is_unknown()).then(|| config.window.now());
+        Some((keys, Update { marks: kept, hold }))
+    }
+
+    /// The session under all names that it may be looked up by; one is born if there is none.
+    fn session_keys(&self) -> Vec<SubjectKey> {
+        let Inner { config, identity, progress, .. } = &*self.0;
+        if !identity.has_session {
+            self.keys_to_mark();
+            return progress.lock().born.iter().map(|(_, key)| *key).collect();
+        }
+        let names = if identity.session.is_some() { config.keys.iter().count() } else { 1 };
+        identity.keys.iter().take(names).copied().collect()
+    }
+}
