@@ -85,6 +85,10 @@ impl<B: RetryBody> Call<B> {
         if let Some(again) = self.redirected(response) {
             return Some((Duration::ZERO, again));
         }
+        // What others mean by such an answer is for the caller to know.
+        if !self.told {
+            return None;
+        }
         let asked = self.again.as_ref().map(|again| &again.headers);
         let behind = match asked {
             Some(asked) => Behind::of(asked, response.status(), headers),
@@ -195,7 +199,7 @@ fn attach(config: &Config, session: &Session, served: &Served, uri: &Uri, header
     } else if !told {
         baggage::strip(headers);
     }
-    if let Some(level) = config.level.as_ref().or(served.level().filter(|_| told)) {
+    if told && let Some(level) = config.level.as_ref().or(served.level()) {
         headers.entry(&wire::CONSISTENCY_LEVEL).or_insert_with(|| level.clone());
     }
     (told, Lesson { session: session.clone(), from: to, sent, served: served.clone() })
