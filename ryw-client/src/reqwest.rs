@@ -1,4 +1,4 @@
-//! [`reqwest`](::reqwest) with a session.
+//! [`reqwest`] with a session.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,7 +27,7 @@ use tower_service::Service;
 
 use crate::{layer::RywClientLayer, service::RywClientService, session::Session};
 
-/// A [`reqwest::Client`](::reqwest::Client) whose requests carry a session. Cheap to clone.
+/// A [`reqwest::Client`] whose requests carry a session. Cheap to clone.
 ///
 /// Redirects, up to 10 unless the layer says otherwise, are followed here and not in reqwest, which would copy the session to
 /// other hosts and hide what the responses in between say. So the client's own redirect policy is replaced.
@@ -37,7 +37,7 @@ pub struct Client {
     service: RywClientService<Plain>,
 }
 
-/// A request that is being made; see [`reqwest::RequestBuilder`](::reqwest::RequestBuilder).
+/// A request that is being made; see [`reqwest::RequestBuilder`].
 #[derive(Debug)]
 #[must_use = "nothing is sent until `send` is awaited"]
 pub struct RequestBuilder {
@@ -107,7 +107,7 @@ impl Client {
     /// [`Report`](crate::Report).
     ///
     /// # Errors
-    /// As [`reqwest::Client::execute`](::reqwest::Client::execute). A status is none.
+    /// As [`reqwest::Client::execute`]. A status is none.
     pub async fn execute(&self, request: Request) -> Result<Response, Error> {
         let request = http::Request::<Body>::try_from(request)?;
         // The inner client is always ready.

@@ -25,6 +25,23 @@ async fn without_rules_it_is_the_first_host_that_answers_with_a_token() {
 }
 
 #[tokio::test]
+async fn of_two_hosts_that_answer_at_once_one_is_believed() {
+    let layer = RywClientLayer::new(Session::new());
+    let server = Server::new(|_, seen| match seen.uri.host() {
+        Some("a.example") => answer(200, &[("ryw-token", &token(7))]),
+        _ => answer(200, &[("ryw-token", &token_of(9, 9, 9))]),
+    });
+    // Both have left before either has answered.
+    let (a, b) = (server.ask(&layer, get("http://a.example/")), server.ask(&layer, get("http://b.example/")));
+    a.await;
+    b.await;
+    server.ask(&layer, get("http://a.example/")).await;
+    server.ask(&layer, get("http://b.example/")).await;
+    assert_eq!(server.seen()[2].all("ryw-token"), [token(7)]);
+    assert!(server.seen()[3].all("ryw-token").is_empty());
+}
+
+#[tokio::test]
 async fn rules_say_which_hosts_share_it() {
     let session = Session::builder().send_to("*.svc.example").send_to("https://api.example").build().unwrap();
     let layer = RywClientLayer::new(session);

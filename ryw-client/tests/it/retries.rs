@@ -111,3 +111,32 @@ async fn other_failures_are_the_callers() {
         assert_eq!((server.seen().len(), report(&response).gave_up), (1, None), "{status}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_another_host_means_by_such_an_answer_is_the_callers_to_know() {
+    let layer = RywClientLayer::new(Session::builder().send_to("ours.example").build().unwrap());
+    let server = behind(1);
+    let response = server.ask(&layer, get(A)).await;
+    assert_eq!((response.status().as_u16(), server.seen().len()), (503, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_was_redirected_to_a_read_is_one_from_there_on() {
+    let server = Server::new(|before, _| match before {
+        0 => answer(303, &[("location", "/page")]),
+        1 => answer(503, &[("retry-after", "1")]),
+        _ => answer(200, &[]),
+    });
+    let layer = RywClientLayer::new(Session::new()).follow_redirects(1);
+    assert_eq!(server.ask(&layer, post(A, "x")).await.status(), 200);
+    let methods: Vec<_> = server.seen().iter().map(|seen| seen.method.to_string()).collect();
+    assert_eq!(methods, ["POST", "GET", "GET"]);
+
+    // The same write at another place stays one.
+    let server = Server::new(|before, _| match before {
+        0 => answer(307, &[("location", "/elsewhere")]),
+        _ => answer(503, &[("retry-after", "1")]),
+    });
+    assert_eq!(server.ask(&layer, post(A, "x")).await.status(), 503);
+    assert_eq!(server.seen().len(), 2);
+}

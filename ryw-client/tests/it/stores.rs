@@ -62,10 +62,10 @@ async fn a_consumer_may_use_the_session_and_never_sees_an_older_state_last() {
     let consumer = {
         let (seen, own) = (Arc::clone(&seen), Arc::clone(&own));
         move |saved: &SavedSession| {
-            seen.lock().push(saved.to_string());
             let session = own.lock().clone().unwrap();
             // A change from inside of the consumer: told after it has returned.
             session.acknowledge_lost();
+            seen.lock().push(saved.to_string());
         }
     };
     let session = Session::builder().consumer(consumer).build().unwrap();
