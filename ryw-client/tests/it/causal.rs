@@ -18,7 +18,10 @@ use hyper_util::{
 use ryw_client::{RywClientLayer, RywClientService, Session};
 use ryw_testing::lagging::LaggingStore;
 use tower::{Layer, Service};
-use tower_ryw::{Key, RywContext};
+use tower_ryw::{
+    Key, Loaded, MarkStore, Marks, Position, RywContext, StoreError, StoreErrorKind, StoreFuture, SubjectKey,
+    Unsettled, Update,
+};
 
 use crate::service::{layer, notes, read, serve, store};
 
@@ -29,12 +32,18 @@ type Http = RywClientService<Client<HttpConnector, Full<Bytes>>>;
 struct Front {
     store: LaggingStore,
     back: SocketAddr,
+    /// Another instance of the service behind.
+    twin: SocketAddr,
     client: Http,
 }
 
 impl Front {
     async fn call(&self, method: &str, key: &str) -> (StatusCode, Bytes) {
-        let uri = format!("http://{}/notes/{key}", self.back);
+        self.call_at(self.back, method, key).await
+    }
+
+    async fn call_at(&self, to: SocketAddr, method: &str, key: &str) -> (StatusCode, Bytes) {
+        let uri = format!("http://{to}/notes/{key}");
         let request = Request::builder().method(method).uri(uri).body(Full::from(Bytes::from_static(b"text"))).unwrap();
         let response = self.client.clone().call(request).await.unwrap();
         (response.status(), response.into_body().collect().await.unwrap().to_bytes())
@@ -50,6 +59,11 @@ async fn look(State(front): State<Front>, Path(key): Path<String>) -> (StatusCod
     front.call("GET", &key).await
 }
 
+async fn touch_and_look(State(front): State<Front>, Path(key): Path<String>) -> (StatusCode, Bytes) {
+    front.call("PUT", &key).await;
+    front.call_at(front.twin, "GET", &key).await
+}
+
 async fn touch_and_read(State(front): State<Front>, Path(key): Path<String>) -> Result<Bytes, StatusCode> {
     front.call("PUT", &key).await;
     read(State(front.store), Path(key)).await
@@ -62,6 +76,8 @@ fn http(layer: &RywClientLayer) -> Http {
 struct World {
     front: SocketAddr,
     back: SocketAddr,
+    /// Another instance of the service behind, with marks of its own.
+    twin: SocketAddr,
 }
 
 impl World {
@@ -69,17 +85,25 @@ impl World {
     async fn start(passes: bool, key: u8) -> Self {
         let store = store();
         let key = Key::new(key, &[key + 6; 32]).unwrap();
-        let back = serve(notes(&store).layer(layer(&store).signing_key(key).build().unwrap())).await;
+        let back = serve(notes(&store).layer(layer(&store).signing_key(key.clone()).build().unwrap())).await;
+        let twin = serve(notes(&store).layer(layer(&store).signing_key(key).build().unwrap())).await;
         let hosts = if passes { vec!["127.0.0.1"] } else { Vec::new() };
         let client = http(&RywClientLayer::within_request(hosts).unwrap());
-        let front = Front { store: store.clone(), back, client };
+        let front = Front { store: store.clone(), back, twin, client };
         let app = Router::new()
             .route("/touch/{key}", get(touch))
             .route("/look/{key}", get(look))
+            .route("/touch-and-look/{key}", get(touch_and_look))
             .route("/touch-and-read/{key}", get(touch_and_read))
             .with_state(front)
             .merge(notes(&store));
-        Self { front: serve(app.layer(layer(&store).build().unwrap())).await, back }
+        Self { front: serve(app.layer(layer(&store).build().unwrap())).await, back, twin }
+    }
+
+    /// Lets the twin find out that it has forgotten nothing of this session: from then on it knows of no write but those
+    /// that it is told.
+    async fn settle_twin(&self, session: &[(&str, &str)]) {
+        assert_eq!(ask(&plain(), "GET", self.twin, "notes/k", session).await.status(), StatusCode::NOT_FOUND);
     }
 }
 
@@ -105,11 +129,23 @@ fn plain() -> Client<HttpConnector, Full<Bytes>> {
 #[tokio::test]
 async fn what_a_called_service_writes_is_in_the_callers_response() {
     for (passes, status) in [(true, StatusCode::OK), (false, StatusCode::NOT_FOUND)] {
-        let World { front, .. } = World::start(passes, 1).await;
-        let client = caller();
-        ask(&client, "GET", front, "touch/k", &[]).await;
-        let read = ask(&client, "GET", front, "notes/k", &[]).await;
+        let world = World::start(passes, 1).await;
+        let (client, name) = (caller(), [("x-session-id", "me")]);
+        world.settle_twin(&name).await;
+        ask(&client, "GET", world.front, "touch/k", &name).await;
+        let read = ask(&client, "GET", world.twin, "notes/k", &name).await;
         assert_eq!(read.status(), status, "{passes}");
+    }
+}
+
+#[tokio::test]
+async fn what_one_called_service_writes_the_next_one_sees() {
+    for (passes, status) in [(true, StatusCode::OK), (false, StatusCode::NOT_FOUND)] {
+        let world = World::start(passes, 1).await;
+        let name = [("x-session-id", "me")];
+        world.settle_twin(&name).await;
+        let looked = ask(&plain(), "GET", world.front, "touch-and-look/k", &name).await;
+        assert_eq!(looked.status(), status, "{passes}");
     }
 }
 
@@ -151,7 +187,7 @@ async fn a_client_that_carries_only_its_name_is_covered_by_the_mark_store() {
 
 #[tokio::test]
 async fn tokens_of_a_service_with_other_keys_are_handed_through_in_both_directions() {
-    let World { front, back } = World::start(true, 2).await;
+    let World { front, back, .. } = World::start(true, 2).await;
     let client = caller();
     let touched = ask(&client, "GET", front, "touch/k", &[]).await;
     assert!(touched.headers().contains_key("ryw-token"));
@@ -186,7 +222,7 @@ async fn nothing_is_left_over_for_the_next_request_and_the_level_goes_along() {
     let back = serve(Router::new().route("/notes/{key}", get(echo))).await;
     let store = store();
     let client = http(&RywClientLayer::within_request(["127.0.0.1"]).unwrap());
-    let front = Front { store: store.clone(), back, client };
+    let front = Front { store: store.clone(), back, twin: back, client };
     let said = async |State(front): State<Front>| {
         let inside = front.call("GET", "k").await.1;
         // A task of its own is no part of the request, unless it keeps the context.
@@ -209,4 +245,39 @@ async fn nothing_is_left_over_for_the_next_request_and_the_level_goes_along() {
     let carrying = [("baggage", &*format!("ryw={token}")), ("x-consistency-level", "CAUSAL")];
     assert_eq!(ask(&carrying).await, "1 CAUSAL, 0 none, 1 CAUSAL");
     assert_eq!(ask(&[]).await, "0 none, 0 none, 0 none");
+}
+
+/// Takes nothing.
+#[derive(Debug)]
+struct Broken;
+
+impl MarkStore for Broken {
+    fn load(&self, _: &[SubjectKey]) -> StoreFuture<Loaded> {
+        StoreFuture::ready(Loaded::default())
+    }
+
+    fn join(&self, _: &[SubjectKey], _: &Update) -> StoreFuture<()> {
+        StoreFuture::failed(StoreError::new(StoreErrorKind::Unavailable))
+    }
+
+    fn settle(&self, _: &[Unsettled], _: Option<Position>) -> StoreFuture<()> {
+        StoreFuture::ready(())
+    }
+
+    fn acknowledge(&self, _: &[SubjectKey], _: &Marks) -> StoreFuture<()> {
+        StoreFuture::ready(())
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_stored_is_not_called_enforced() {
+    let store = store();
+    let back = serve(notes(&store).layer(layer(&store).build().unwrap())).await;
+    let client = http(&RywClientLayer::within_request(["127.0.0.1"]).unwrap());
+    let front = Front { store: store.clone(), back, twin: back, client };
+    let app = Router::new().route("/touch/{key}", get(touch)).with_state(front);
+    let front = serve(app.layer(layer(&store).store(Broken).build().unwrap())).await;
+    let touched = ask(&plain(), "GET", front, "touch/k", &[("x-session-id", "me")]).await;
+    assert_eq!(touched.headers()["x-consistency-enforced"], "false");
+    assert!(touched.headers().contains_key("ryw-token"), "the client that carries it is safe");
 }
