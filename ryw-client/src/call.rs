@@ -1,6 +1,10 @@
 //! One request on its way: what each attempt carries, and what follows its answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{Extensions, HeaderMap, Method, Request, Response, Uri, Version};
 use ryw_core::wire;
@@ -14,7 +18,7 @@ use crate::{
     report::{GaveUp, Report},
     retry::{Behind, Budget, Retry},
     served::{Served, Work},
-    session::{Destination, Sent, Session},
+    session::{Destination, Sent, Session, speaks},
 };
 
 pub(crate) struct Call<B: RetryBody> {
@@ -31,6 +35,8 @@ pub(crate) struct Call<B: RetryBody> {
     /// The attempt that is on its way.
     lesson: Lesson,
     told: bool,
+    /// Of a write that is on its way.
+    doubt: Option<Doubt>,
     retries: u32,
     report: Report,
 }
@@ -40,6 +46,25 @@ struct Again<B: RetryBody> {
     headers: HeaderMap,
     extensions: Extensions,
     body: Body<B>,
+}
+
+/// Tells the session of a write that went without an answer, however that came about.
+struct Doubt {
+    session: Session,
+    to: Destination,
+    answered: bool,
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        if !self.answered {
+            // This may run while a panic unwinds: one in somebody's consumer must not end the process.
+            let told = catch_unwind(AssertUnwindSafe(|| self.session.doubt(&self.to)));
+            if told.is_err() {
+                tracing::error!("the consumer of a session panicked");
+            }
+        }
+    }
 }
 
 enum Body<B: RetryBody> {
@@ -70,7 +95,10 @@ impl<B: RetryBody> Call<B> {
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let report = Report { attempts: 1, ..Report::default() };
         let (began, retries) = (Instant::now(), 0);
-        let call = Self { config, budget, session, began, safe, method, uri, again, lesson, told, retries, report };
+        let doubt = None;
+        let mut call =
+            Self { config, budget, session, began, safe, method, uri, again, lesson, told, doubt, retries, report };
+        call.leave();
         (call, Request::from_parts(parts, body))
     }
 
@@ -78,6 +106,10 @@ impl<B: RetryBody> Call<B> {
     /// caller's.
     pub(crate) fn answered<R>(&mut self, response: &Response<R>) -> Option<(Duration, Request<B>)> {
         let headers = response.headers();
+        if let Some(mut doubt) = self.doubt.take() {
+            // A proxy that gave up knows nothing of what the server goes on to do.
+            doubt.answered = !response.status().is_server_error() || speaks(headers);
+        }
         match self.told {
             true => self.lesson.learn(headers),
             false => self.session.foreign(headers),
@@ -177,6 +209,13 @@ impl<B: RetryBody> Call<B> {
         let uri = request.uri().clone();
         let served = self.lesson.served.clone();
         (self.told, self.lesson) = attach(&self.config, &self.session, &served, &uri, request.headers_mut());
+        self.leave();
+    }
+
+    /// The attempt leaves now.
+    fn leave(&mut self) {
+        let doubt = || Doubt { session: self.session.clone(), to: self.lesson.from.clone(), answered: false };
+        self.doubt = (self.told && !self.safe).then(doubt);
     }
 }
 

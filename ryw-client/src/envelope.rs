@@ -14,6 +14,7 @@ use crate::{
 pub const MAX_ENVELOPE_LEN: usize = 8 * 1024;
 
 const VERSION: &str = "ryw1";
+const UNSURE: &str = "~?";
 
 /// What a job or a message has to carry, so that whoever takes it sees what its sender could see.
 ///
@@ -40,6 +41,8 @@ const VERSION: &str = "ryw1";
 pub struct Envelope {
     pub(crate) session: Option<SessionId>,
     pub(crate) tokens: TokenSet,
+    /// A write went without an answer.
+    pub(crate) unsure: bool,
 }
 
 /// Everything there is to keep of a [`Session`](crate::Session): an [`Envelope`], the host that it belongs to, and what is
@@ -53,7 +56,7 @@ impl Envelope {
     /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.session.is_none() && self.tokens.is_empty()
+        self.session.is_none() && self.tokens.is_empty() && !self.unsure
     }
 
     /// Adds what another job's envelope says. The order makes no difference to what must be seen; of two sessions' names
@@ -61,6 +64,7 @@ impl Envelope {
     pub fn join(&mut self, other: &Self) {
         self.session = self.session.take().or_else(|| other.session.clone());
         self.tokens.join(&other.tokens);
+        self.unsure |= other.unsure;
     }
 
     /// The request headers that say the same to a server, for messages that are requests themselves.
@@ -70,7 +74,9 @@ impl Envelope {
         if let Some(session) = &self.session {
             headers.insert(&wire::SESSION_ID, session.header_value().clone());
         }
-        for value in self.tokens.values() {
+        let mut state = State::default();
+        state.join(self);
+        for value in state.outgoing().tokens {
             headers.append(&wire::TOKEN, value);
         }
         headers
@@ -83,12 +89,17 @@ impl State {
         if named {
             self.id.clone_from(&envelope.session);
         }
-        self.tokens.join(&envelope.tokens) | named
+        let unsure = envelope.unsure && self.unsure == 0 && self.doubt();
+        self.tokens.join(&envelope.tokens) | named | unsure
+    }
+
+    pub(crate) fn envelope(&self) -> Envelope {
+        Envelope { session: self.id.clone(), tokens: self.tokens.clone(), unsure: self.unsure > 0 }
     }
 
     pub(crate) fn restore(&mut self, saved: &Self) -> bool {
-        let Self { id, tokens, home, lost, acknowledged } = saved;
-        let mut changed = self.join(&Envelope { session: id.clone(), tokens: tokens.clone() });
+        let Self { home, lost, acknowledged, .. } = saved;
+        let mut changed = self.join(&saved.envelope());
         if self.home.is_none() && home.is_some() {
             self.home.clone_from(home);
             changed = true;
@@ -122,6 +133,9 @@ impl fmt::Display for Envelope {
             }
             separator = ".";
         }
+        if self.unsure {
+            write!(f, "{separator}{UNSURE}")?;
+        }
         Ok(())
     }
 }
@@ -151,14 +165,18 @@ impl FromStr for Envelope {
             "" => None,
             name => Some(name.parse().map_err(EnvelopeError::malformed)?),
         };
-        let mut set = TokenSet::default();
+        let (mut set, mut unsure) = (TokenSet::default(), false);
         for (index, part) in tokens.split('.').filter(|part| !part.is_empty()).enumerate() {
+            if part == UNSURE {
+                unsure = true;
+                continue;
+            }
             let understood = index < 2 * MAX_HELD + 2 && add(&mut set, part);
             if !understood {
                 set.drop_of(None);
             }
         }
-        Ok(Self { session, tokens: set })
+        Ok(Self { session, tokens: set, unsure })
     }
 }
 
@@ -183,9 +201,8 @@ fn add(set: &mut TokenSet, part: &str) -> bool {
 /// An envelope, and after it `;<home>;<epoch>-<was>;<epoch>-<was>`, the latter for what was lost and acknowledged.
 impl fmt::Display for SavedSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let State { id, tokens, home, lost, acknowledged } = &self.state;
-        let envelope = Envelope { session: id.clone(), tokens: tokens.clone() };
-        write!(f, "{envelope};{}", home.as_deref().unwrap_or_default())?;
+        let State { home, lost, acknowledged, .. } = &self.state;
+        write!(f, "{};{}", self.state.envelope(), home.as_deref().unwrap_or_default())?;
         for lost in [lost, acknowledged] {
             f.write_str(";")?;
             if let Some(Lost { epoch, was }) = lost {
@@ -209,13 +226,15 @@ impl FromStr for SavedSession {
         let mut parts = text.rsplitn(4, ';');
         let (acknowledged, lost, home, envelope) = (parts.next(), parts.next(), parts.next(), parts.next());
         let (Some(home), Some(envelope)) = (home, envelope) else { return Err(malformed()) };
-        let Envelope { session: id, tokens } = envelope.parse()?;
-        let home = (!home.is_empty()).then(|| home.into());
+        let mut state = State::default();
+        state.join(&envelope.parse()?);
         let loss = |text: Option<&str>| match text.unwrap_or_default() {
             "" => Ok(None),
             text => parse_loss(text).map(Some).ok_or_else(malformed),
         };
-        Ok(Self { state: State { id, tokens, home, lost: loss(lost)?, acknowledged: loss(acknowledged)? } })
+        (state.lost, state.acknowledged) = (loss(lost)?, loss(acknowledged)?);
+        state.home = (!home.is_empty()).then(|| home.into());
+        Ok(Self { state })
     }
 }
 

@@ -70,7 +70,15 @@ where
         loop {
             match this.state.as_mut().project() {
                 Stage::Asked { response } => {
-                    let answer = ready!(response.poll(cx))?;
+                    let answer = match ready!(response.poll(cx)) {
+                        Ok(answer) => answer,
+                        Err(error) => {
+                            // Whatever this leaves open is told to the session before the caller goes on.
+                            *this.call = None;
+                            this.state.set(State::Done);
+                            return Poll::Ready(Err(error));
+                        }
+                    };
                     let Some(mut call) = this.call.take() else { break };
                     match call.answered(&answer) {
                         None => match call.hand_over() {

@@ -21,8 +21,8 @@ use crate::{
 /// It belongs below whatever makes requests again or elsewhere (retries, redirects, load balancers), so that each of them is
 /// judged by the host that it goes to.
 ///
-/// A future that is dropped has learned nothing, although a write may have happened: the server has marked it for the
-/// session's name. The session of a caller that has none yet does not know of that write.
+/// A write whose future is dropped, or fails, may have happened: the session is *unknown* from then on, see [`Session`]. Only a
+/// session without rules that no host has answered with a token yet does not know whose write that was.
 ///
 /// ```
 /// # fn example(hyper_client: impl Clone) {

@@ -13,7 +13,7 @@ use ryw_core::{Lost, SessionId, wire};
 
 pub use builder::SessionBuilder;
 pub(crate) use hosts::{Destination, HostRule};
-pub(crate) use state::{Sent, State, Trust};
+pub(crate) use state::{Sent, State, Trust, speaks};
 pub(crate) use tokens::{Issuer, MAX_HELD, TokenSet};
 
 use crate::envelope::{Envelope, SavedSession};
@@ -34,6 +34,12 @@ pub(crate) type Consumer = dyn Fn(&SavedSession) + Send + Sync;
 /// told, and nothing is learned from others; with a rule, the rules alone count. A request whose URI names no host
 /// goes to wherever the service under the layer is connected, as with a tonic channel: putting the layer there says
 /// that the session may be told to it.
+///
+/// # What it does not know
+///
+/// A write that went without an answer (the connection broke, the caller gave up, a proxy answered in the server's place) may
+/// have happened. From then on requests carry the word `unknown`, which makes servers find out themselves what the session must
+/// see, until one has answered to that with a token.
 ///
 /// # How much it keeps
 ///
@@ -121,7 +127,7 @@ impl Session {
     #[must_use]
     pub fn envelope(&self) -> Envelope {
         let shared = self.0.shared.lock();
-        Envelope { session: shared.state.id.clone(), tokens: shared.state.tokens.clone() }
+        shared.state.envelope()
     }
 
     /// Adds what `envelope` says to what this session must see; of two names the session's own stays.
@@ -209,6 +215,11 @@ impl Session {
             }
             state.learn(sent, headers)
         });
+    }
+
+    /// A write to this destination went without an answer.
+    pub(crate) fn doubt(&self, to: &Destination) {
+        self.change(|state| state.trust(&self.0.rules, to) == Trust::Ours && state.doubt());
     }
 
     /// A host that is not the session's has answered as one that knows of sessions.

@@ -16,6 +16,10 @@ pub(crate) struct State {
     pub(crate) home: Option<Box<str>>,
     /// What did not survive a failover, until the caller has acknowledged it.
     pub(crate) lost: Option<Lost>,
+    /// A write went without an answer: the number of the last such, until a server that was told has answered. 0: none.
+    pub(crate) unsure: u32,
+    /// How many went without an answer ever. It only grows, so that no number is used twice.
+    pub(crate) doubts: u32,
     /// What the caller has acknowledged, and servers have not heard yet.
     pub(crate) acknowledged: Option<Lost>,
 }
@@ -26,6 +30,7 @@ pub(crate) struct Sent {
     pub(crate) id: Option<SessionId>,
     pub(crate) tokens: Values,
     pub(crate) acknowledges: bool,
+    unsure: u32,
 }
 
 /// Whether a session may be told to a destination.
@@ -39,7 +44,7 @@ pub(crate) enum Trust {
 
 impl State {
     pub(crate) fn is_empty(&self) -> bool {
-        self.id.is_none() && self.tokens.is_empty()
+        self.id.is_none() && self.tokens.is_empty() && self.unsure == 0
     }
 
     pub(crate) fn trust(&self, rules: &[HostRule], to: &Destination) -> Trust {
@@ -57,7 +62,18 @@ impl State {
     }
 
     pub(crate) fn outgoing(&self) -> Sent {
-        Sent { id: self.id.clone(), tokens: self.tokens.values(), acknowledges: self.acknowledged.is_some() }
+        let mut tokens = self.tokens.values();
+        if self.unsure > 0 && tokens.last().is_none_or(|last| last != wire::UNKNOWN_TOKEN) {
+            tokens.push(HeaderValue::from_static(wire::UNKNOWN_TOKEN));
+        }
+        Sent { id: self.id.clone(), tokens, acknowledges: self.acknowledged.is_some(), unsure: self.unsure }
+    }
+
+    /// A write went without an answer, and may have happened.
+    pub(crate) fn doubt(&mut self) -> bool {
+        self.doubts = self.doubts.wrapping_add(1).max(1);
+        self.unsure = self.doubts;
+        true
     }
 
     /// Joins what a response, or its trailers, say. Returns whether anything has changed.
@@ -65,6 +81,10 @@ impl State {
         let mut changed = false;
         for token in headers.get_all(&wire::TOKEN).iter().take(wire::MAX_TOKENS) {
             changed |= self.tokens.add(token, &sent.tokens);
+            // A later doubt is not settled by an answer to an earlier one.
+            if self.unsure > 0 && sent.unsure == self.unsure && TokenSet::reads(token) {
+                (self.unsure, changed) = (0, true);
+            }
         }
         // The session that a server has begun, or changed. Of two that began at once the first one stays: the tokens of
         // both are carried.

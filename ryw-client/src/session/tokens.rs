@@ -93,6 +93,11 @@ impl TokenSet {
         self.held.is_empty() && self.dropped.is_empty()
     }
 
+    /// Whether this is a token, as far as can be seen without a key.
+    pub(crate) fn reads(value: &HeaderValue) -> bool {
+        Held::read(value).is_some_and(|held| held.issuer().is_some())
+    }
+
     pub(crate) fn dropped(&self) -> &[Option<Issuer>] {
         &self.dropped
     }

@@ -5,6 +5,7 @@
 mod carries;
 #[cfg(feature = "server")]
 mod causal;
+mod doubts;
 mod end_to_end;
 mod fake;
 #[cfg(feature = "tonic")]
