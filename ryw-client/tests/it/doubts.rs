@@ -63,6 +63,8 @@ async fn an_answer_to_what_had_left_before_settles_nothing() {
     assert_eq!(carried(&layer, A).await, [&token(7), "unknown"]);
 
     // Nor where the doubt that it was told of is over.
+    let (_, layer) = ours();
+    cut_short(&layer, post(A, "x")).await;
     let (told, late) = (server.ask(&layer, get(A)), server.ask(&layer, get(A)));
     told.await;
     cut_short(&layer, post(A, "x")).await;
