@@ -3,13 +3,16 @@
 //! `cargo run --release -p ryw-bench --bin redis`
 //!
 //! * round trips: commands that the server has run per read and per write of one session;
-//! * throughput of reads at 64 in flight beside raw `GET`s of a value of the same size over one connection of the same kind,
-//!   taking turns;
+//! * throughput of reads at 64 in flight beside raw `GET`s of a value of the same size over one connection, and over a pool of as
+//!   many connections as the store has, taking turns;
 //! * bytes per marked session.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use ryw_redis::{RedisStore, redis};
+use ryw_redis::{
+    RedisStore, bb8,
+    redis::{self, aio::MultiplexedConnection},
+};
 use ryw_testing::servers::redis::RedisServer;
 use tokio::{task::JoinSet, time::Instant};
 use tower_ryw::{ClusterId, Epoch, MarkStore, Marks, Position, SubjectKey, Update};
@@ -17,8 +20,8 @@ use tower_ryw::{ClusterId, Epoch, MarkStore, Marks, Position, SubjectKey, Update
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const IN_FLIGHT: usize = 64;
-const TURN: Duration = Duration::from_secs(2);
-const TURNS: usize = 3;
+const TURN: Duration = Duration::from_millis(500);
+const TURNS: usize = 12;
 const SESSIONS: usize = 98_304;
 
 fn random_key() -> SubjectKey {
@@ -27,6 +30,11 @@ fn random_key() -> SubjectKey {
 
 fn at(offset: u64) -> Update {
     Update { marks: Marks::at(Position::new(ClusterId::new(1), Epoch::new(1), offset)), hold: None }
+}
+
+/// As long as an entry's.
+fn raw_key(number: usize) -> String {
+    format!("raw{number:011}")
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -68,7 +76,9 @@ async fn main() -> Outcome<()> {
             Ok(line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0))
         };
         let sent = match what {
-            "a read" => calls("getex")? + calls("get")?,
+            "a read" => {
+                ["getex", "get", "mget", "exists", "multi", "exec"].map(calls).into_iter().sum::<Outcome<u64>>()?
+            }
             _ => calls("evalsha")?,
         };
         println!("| {what} | {:.2} | 1 |", sent as f64 / 1000.0);
@@ -76,28 +86,68 @@ async fn main() -> Outcome<()> {
 
     let client = redis::Client::open(server.url())?;
     let raw = client.get_multiplexed_async_connection().await?;
-    redis::cmd("SET").arg("raw").arg(vec![7_u8; 25]).exec_async(&mut raw.clone()).await?;
+    // As many keys as there are sessions, so that neither side has the others in its processor's cache.
+    for first in (0..SESSIONS).step_by(512) {
+        let mut sets = redis::Pipeline::new();
+        for number in first..first + 512 {
+            sets.set(raw_key(number), &[7_u8; 25][..]);
+        }
+        sets.exec_async(&mut raw.clone()).await?;
+    }
     let keys: Arc<[SubjectKey]> = keys.into();
-    let mut reached = [0, 0];
+    let pool = bb8::Pool::builder().max_size(4).test_on_check_out(false).build(Connections(client)).await?;
+    let mut reached = [0; 3];
     for _ in 0..TURNS {
         let raw = raw.clone();
-        reached[0] += in_flight(move || {
-            let mut raw = raw.clone();
-            async move { redis::cmd("GET").arg("raw").query_async::<Vec<u8>>(&mut raw).await.is_ok() }
+        reached[0] += in_flight(move || get(raw.clone())).await;
+        let pool = pool.clone();
+        reached[1] += in_flight(move || {
+            let pool = pool.clone();
+            async move {
+                let Ok(raw) = pool.get().await.map(|raw| raw.clone()) else { return false };
+                get(raw).await
+            }
         })
         .await;
         let (store, keys) = (store.clone(), Arc::clone(&keys));
-        reached[1] += in_flight(move || {
+        reached[2] += in_flight(move || {
             let (store, key) = (store.clone(), keys[fastrand::usize(..keys.len())]);
             async move { store.load(&[key]).await.is_ok() }
         })
         .await;
     }
-    let rate = |count: u64| count / (TURN.as_secs() * TURNS as u64);
-    println!("\n| {IN_FLIGHT} in flight | per second |\n|---|---:|");
-    println!("| raw GET | {} |\n| marks of a session | {} |", rate(reached[0]), rate(reached[1]));
-    println!("\nratio: {:.2}", reached[1] as f64 / reached[0] as f64);
+    println!("\n| {IN_FLIGHT} in flight | per second | marks beside it |\n|---|---:|---:|");
+    for (what, count) in
+        ["raw GET, one connection", "raw GET, pool of four", "marks of a session"].into_iter().zip(reached)
+    {
+        let rate = (count as f64 / (TURN.as_secs_f64() * TURNS as f64)) as u64;
+        println!("| {what} | {rate} | {:.2} |", reached[2] as f64 / count as f64);
+    }
     Ok(())
+}
+
+async fn get(mut raw: MultiplexedConnection) -> bool {
+    redis::cmd("GET").arg(raw_key(fastrand::usize(..SESSIONS))).query_async::<Vec<u8>>(&mut raw).await.is_ok()
+}
+
+/// As the store's pool has them.
+struct Connections(redis::Client);
+
+impl bb8::ManageConnection for Connections {
+    type Connection = MultiplexedConnection;
+    type Error = redis::RedisError;
+
+    async fn connect(&self) -> Result<MultiplexedConnection, redis::RedisError> {
+        self.0.get_multiplexed_async_connection().await
+    }
+
+    async fn is_valid(&self, _: &mut MultiplexedConnection) -> Result<(), redis::RedisError> {
+        Ok(())
+    }
+
+    fn has_broken(&self, _: &mut MultiplexedConnection) -> bool {
+        false
+    }
 }
 
 /// How many were answered in one turn.

@@ -1,9 +1,11 @@
 //! What can be wrong with the server, in words that say what to change. No part of a connection string is in any of them.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::Arc};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use ryw_core::{StoreError, StoreErrorKind};
+
+use crate::layout::Malformed;
 
 /// The store could not be used as configured.
 pub struct ConnectError {
@@ -25,6 +27,14 @@ pub enum ConnectErrorKind {
     NotAMaster,
     /// The server is older than Redis 6.2.
     TooOld,
+    /// Most of the sentinels can't be asked, don't know the service, or don't agree.
+    NoMaster,
+    /// The server is another run of itself, or another one, since the connection was made.
+    Restarted,
+    /// The key prefix has a brace in it.
+    Prefix,
+    /// A certificate or key that was given can't be read.
+    Certificates,
 }
 
 impl ConnectError {
@@ -61,12 +71,18 @@ impl fmt::Display for ConnectError {
             ConnectErrorKind::Url => {
                 "the connection string of Redis can't be read: accepted is redis://user:password@host:port/database"
             }
-            ConnectErrorKind::Unreachable => "Redis can't be reached: check host and port",
+            ConnectErrorKind::Unreachable => "Redis can't be reached: check host and port and, for rediss://, whom to trust",
             ConnectErrorKind::Denied => {
-                "Redis refuses: check user and password, and that the user may run INFO, TIME, GET, GETEX, SET, EVALSHA and \
-                 SCRIPT LOAD"
+                "Redis refuses: check user and password, and that the user may run what the documentation of \
+                 ryw-redis lists"
             }
             ConnectErrorKind::NotAMaster => "this Redis is a replica: give its master, or the Sentinels that know it",
+            ConnectErrorKind::NoMaster => {
+                "most of the sentinels do not name the same master: give all of them, and the service's name as they have it"
+            }
+            ConnectErrorKind::Restarted => "Redis was restarted, or its settings were changed",
+            ConnectErrorKind::Prefix => "the key prefix must not have braces in it: they choose the slot in a cluster",
+            ConnectErrorKind::Certificates => "the certificates for Redis can't be read: accepted is PEM",
             ConnectErrorKind::TooOld => "this Redis is too old: 6.2 or later is needed",
         })?;
         match &self.source {
@@ -91,15 +107,59 @@ impl fmt::Debug for ConnectError {
 
 /// The first word of the server's answer, also where it answers one of several commands.
 pub(crate) fn code(error: &RedisError) -> Option<String> {
-    let answers = error.clone().into_server_errors()?;
-    answers.first().map(|(_, answer)| answer.code().to_owned())
+    first(error).map(|(code, _)| code)
 }
 
-pub(crate) fn store_error(error: RedisError) -> StoreError {
-    let kind = match code(&error).as_deref() {
+/// The first word, and the others.
+pub(crate) fn first(error: &RedisError) -> Option<(String, String)> {
+    let answers = error.clone().into_server_errors()?;
+    answers.first().map(|(_, answer)| (answer.code().to_owned(), answer.details().unwrap_or_default().to_owned()))
+}
+
+/// Fewer replicas than were asked for have said in time that they have the mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{acknowledged} of {wanted} replicas have the mark")]
+pub(crate) struct TooFewReplicas {
+    pub(crate) wanted: u32,
+    pub(crate) acknowledged: u32,
+}
+
+/// What several requests may have to be told.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    Connect(Arc<ConnectError>),
+    /// All connections are being made.
+    Busy,
+    Redis(RedisError),
+    Malformed,
+    Replicas(TooFewReplicas),
+    /// The store's tasks went with their runtime.
+    Ended,
+}
+
+impl From<Malformed> for Failure {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        let error = |kind| Self::new(kind);
+        match failure {
+            Failure::Connect(source) => error(StoreErrorKind::Unavailable).with_source(source),
+            Failure::Busy | Failure::Ended => error(StoreErrorKind::Unavailable),
+            Failure::Redis(source) => error(kind_of(&source)).with_source(source),
+            Failure::Replicas(source) => error(StoreErrorKind::Timeout).with_source(source),
+            Failure::Malformed => error(StoreErrorKind::Corrupt).with_source(Malformed),
+        }
+    }
+}
+
+fn kind_of(error: &RedisError) -> StoreErrorKind {
+    match code(error).as_deref() {
         _ if error.is_timeout() => StoreErrorKind::Timeout,
         Some("WRONGTYPE") => StoreErrorKind::Corrupt,
         _ => StoreErrorKind::Unavailable,
-    };
-    StoreError::new(kind).with_source(error)
+    }
 }

@@ -1,8 +1,11 @@
 //! What is done on the server in one step. Scripts are constants, and what a request brings is never part of one.
 
-use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, Script, ServerErrorKind};
+use redis::{FromRedisValue, Pipeline, Script};
 
-use crate::server::Connection;
+use crate::{
+    error::{Failure, code},
+    server::Connection,
+};
 
 /// The scripts, by their hashes.
 #[derive(Debug)]
@@ -13,11 +16,12 @@ pub(crate) struct Scripts {
 
 pub(crate) struct Hashed {
     script: Script,
+    code: &'static str,
 }
 
 impl Scripts {
     pub(crate) fn new() -> Self {
-        let hashed = |code| Hashed { script: Script::new(code) };
+        let hashed = |code| Hashed { script: Script::new(code), code };
         Self { join: hashed(include_str!("script/join.lua")), exchange: hashed(include_str!("script/exchange.lua")) }
     }
 }
@@ -29,17 +33,14 @@ impl Hashed {
     }
 
     /// Sends calls of this script, and the script itself when the server does not know it.
-    pub(crate) async fn run<T: FromRedisValue>(
-        &self,
-        connection: &Connection,
-        calls: &Pipeline,
-    ) -> Result<Vec<T>, RedisError> {
-        let mut redis = connection.redis.clone();
-        match calls.query_async(&mut redis).await {
+    pub(crate) async fn run<T: FromRedisValue>(&self, connection: &Connection, calls: &Pipeline) -> Result<T, Failure> {
+        match connection.query(calls).await {
             // Calls that were made twice have made no difference.
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.script.load_async(&mut redis).await?;
-                calls.query_async(&mut redis).await
+            Err(Failure::Redis(error)) if code(&error).as_deref() == Some("NOSCRIPT") => {
+                let mut load = Pipeline::with_capacity(1);
+                load.cmd("SCRIPT").arg("LOAD").arg(self.code).ignore();
+                connection.query::<()>(&load).await?;
+                connection.query(calls).await
             }
             answer => answer,
         }

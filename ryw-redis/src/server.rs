@@ -9,24 +9,31 @@ use std::{
     time::Duration,
 };
 
-use bb8::ManageConnection;
+use bb8::{ManageConnection, Pool, PooledConnection, RunError};
 use parking_lot::Mutex;
-use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, RedisError, aio::MultiplexedConnection};
 use tokio::time::Instant;
 
 use crate::{
-    error::{ConnectError, ConnectErrorKind, code},
+    address::Address,
+    error::{ConnectError, ConnectErrorKind, Failure, code},
+    find::Find,
     layout::{Incarnation, Millis},
+    said::{Clock, Said, ask},
 };
 
 /// Between two looks at the server. A master can become a replica, and a master again, without closing its connections.
-const LOOK: Duration = Duration::from_secs(1);
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 /// Makes connections for bb8.
 #[derive(Debug)]
 pub(crate) struct Manager {
-    client: Client,
+    find: Arc<Find>,
     config: AsyncConnectionConfig,
+    /// How long what a look has said is believed.
+    belief: Duration,
+    /// The run of the server that was met last, and when it was met first.
+    met: Mutex<Option<(Incarnation, Instant)>>,
     /// An eviction policy has been told of.
     warned: AtomicBool,
 }
@@ -34,14 +41,21 @@ pub(crate) struct Manager {
 /// A connection that many requests use at a time. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connection {
-    pub(crate) redis: MultiplexedConnection,
+    redis: MultiplexedConnection,
+    /// Redirected by a server that is about to hand the slot over.
+    asking: bool,
     server: Arc<Server>,
 }
 
 /// The server at the other end of one connection.
 #[derive(Debug)]
 struct Server {
+    find: Arc<Find>,
+    address: Option<Address>,
     incarnation: Incarnation,
+    /// When this process met it first, if others may have believed in another master then.
+    new_since: Option<Instant>,
+    belief: Duration,
     evicts: bool,
     clock: Mutex<Clock>,
     /// Somebody looks at it.
@@ -49,26 +63,43 @@ struct Server {
     broken: AtomicBool,
 }
 
-/// The server's clock, as it was once read.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    read: Millis,
-    asked: Instant,
-    answered: Instant,
+/// A connection to share with others.
+pub(crate) async fn connection(pool: &Pool<Manager>) -> Result<Connection, Failure> {
+    let connection = Connection::clone(&*pool.get().await.map_err(failure)?);
+    connection.look_now_and_then().await?;
+    Ok(connection)
 }
 
-/// What a server says of itself.
-struct Said {
-    incarnation: Incarnation,
-    evicts: bool,
-    clock: Clock,
+/// A connection that nobody else has meanwhile.
+pub(crate) async fn own_connection(pool: &Pool<Manager>) -> Result<PooledConnection<'static, Manager>, Failure> {
+    let connection = pool.get_owned().await.map_err(failure)?;
+    connection.look_now_and_then().await?;
+    Ok(connection)
+}
+
+fn failure(error: RunError<ConnectError>) -> Failure {
+    match error {
+        RunError::User(error) => Failure::Connect(Arc::new(error)),
+        RunError::TimedOut => Failure::Busy,
+    }
 }
 
 impl Manager {
-    pub(crate) fn new(client: Client, deadline: Duration) -> Self {
+    /// Answers may take `patience`. All managers of a store have the same belief.
+    pub(crate) fn new(find: Arc<Find>, deadline: Duration, patience: Duration, belief: Duration) -> Self {
         let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(deadline)).set_response_timeout(Some(deadline));
-        Self { client, config, warned: AtomicBool::new(false) }
+            AsyncConnectionConfig::new().set_connection_timeout(Some(deadline)).set_response_timeout(Some(patience));
+        Self { find, config, belief, met: Mutex::new(None), warned: AtomicBool::new(false) }
+    }
+
+    /// When this process has met that run first, where that matters.
+    fn meet(&self, incarnation: Incarnation) -> Option<Instant> {
+        let mut met = self.met.lock();
+        let since = match *met {
+            Some((known, since)) if known == incarnation => since,
+            _ => met.insert((incarnation, Instant::now())).1,
+        };
+        matches!(*self.find, Find::Sentinel(_)).then_some(since)
     }
 }
 
@@ -77,7 +108,9 @@ impl ManageConnection for Manager {
     type Error = ConnectError;
 
     async fn connect(&self) -> Result<Connection, ConnectError> {
-        let mut redis = self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
+        let asked = Instant::now();
+        let (client, address) = self.find.client().await?;
+        let mut redis = client.get_multiplexed_async_connection_with_config(&self.config).await?;
         let Said { incarnation, evicts, clock } = ask(&mut redis).await?;
         if evicts && !self.warned.swap(true, Relaxed) {
             tracing::warn!(
@@ -85,11 +118,19 @@ impl ManageConnection for Manager {
                  Give marks a Redis of their own with noeviction"
             );
         }
-        let (looking, broken) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Connection {
-            redis,
-            server: Arc::new(Server { incarnation, evicts, clock: Mutex::new(clock), looking, broken }),
-        })
+        let server = Server {
+            find: Arc::clone(&self.find),
+            address,
+            incarnation,
+            new_since: self.meet(incarnation),
+            belief: self.belief,
+            evicts,
+            // What the Sentinels have said is older than what the server says.
+            clock: Mutex::new(Clock { asked, ..clock }),
+            looking: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+        };
+        Ok(Connection { redis, asking: false, server: Arc::new(server) })
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), ConnectError> {
@@ -111,6 +152,22 @@ impl Connection {
         self.server.evicts
     }
 
+    /// Whether others may still believe in the master before this one, and write marks there.
+    pub(crate) fn is_new(&self) -> bool {
+        self.server.new_since.is_some_and(|since| since.elapsed() < self.server.belief)
+    }
+
+    /// Whether a replica would redirect us.
+    pub(crate) fn is_in_cluster(&self) -> bool {
+        matches!(*self.server.find, Find::InCluster(..))
+    }
+
+    /// The same, for keys of a slot that is on its way there.
+    pub(crate) fn asking(mut self) -> Self {
+        self.asking = true;
+        self
+    }
+
     /// The server's time now is this, or later.
     pub(crate) fn now(&self) -> Millis {
         let Clock { read, answered, .. } = *self.server.clock.lock();
@@ -123,70 +180,82 @@ impl Connection {
         Millis(read.0 + 1).after(asked.elapsed())
     }
 
+    /// Sends commands, and reads all their answers. What was answered long after the last look is not believed.
+    pub(crate) async fn query<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Failure> {
+        let mut redis = self.redis.clone();
+        let answer = if self.asking {
+            let mut asking = Pipeline::new();
+            for command in commands.cmd_iter() {
+                asking.cmd("ASKING").ignore().add_command(command.clone());
+            }
+            asking.query_async(&mut redis).await
+        } else {
+            commands.query_async(&mut redis).await
+        };
+        if self.unseen() > self.server.belief {
+            self.server.broken.store(true, Relaxed);
+            return Err(Failure::Busy);
+        }
+        answer.map_err(|error| {
+            self.note(&error);
+            Failure::Redis(error)
+        })
+    }
+
+    /// For how long nobody has looked.
+    fn unseen(&self) -> Duration {
+        self.server.clock.lock().asked.elapsed()
+    }
+
     /// Nobody uses it again when the error says that it is of no use any more.
-    pub(crate) fn note(&self, error: &RedisError) {
+    fn note(&self, error: &RedisError) {
         let is_replica = matches!(code(error).as_deref(), Some("READONLY" | "NOREPLICAS" | "MASTERDOWN" | "UNBLOCKED"));
         if error.is_unrecoverable_error() || error.is_timeout() || is_replica {
             self.server.broken.store(true, Relaxed);
         }
     }
 
-    /// Looks at the server again now and then, beside the requests.
-    pub(crate) fn look_now_and_then(&self) {
-        let due = self.server.clock.lock().answered.elapsed() >= LOOK;
-        if due && !self.server.looking.swap(true, Relaxed) {
-            let mut connection = self.clone();
+    /// Looks at the server again now and then, beside the requests; before them, when nobody has for long.
+    async fn look_now_and_then(&self) -> Result<(), Failure> {
+        let unseen = self.unseen();
+        if unseen >= 2 * LOOK {
+            return self.look().await.map_err(|error| Failure::Connect(Arc::new(error)));
+        }
+        if unseen >= LOOK && !self.server.looking.swap(true, Relaxed) {
+            let connection = self.clone();
             // Ends with the connection's deadline.
             drop(tokio::spawn(async move {
-                let looked = connection.look().await;
+                // It has said what is wrong.
+                drop(connection.look().await);
                 connection.server.looking.store(false, Relaxed);
-                if let Err(error) = looked {
-                    tracing::warn!(%error, "a connection to Redis is given up");
-                    connection.server.broken.store(true, Relaxed);
-                }
             }));
         }
-    }
-
-    async fn look(&mut self) -> Result<(), ConnectError> {
-        let Said { incarnation, evicts, clock } = ask(&mut self.redis).await?;
-        if incarnation != self.server.incarnation || evicts != self.server.evicts {
-            // Made anew, it says what holds now.
-            self.server.broken.store(true, Relaxed);
-        }
-        *self.server.clock.lock() = clock;
         Ok(())
     }
-}
 
-async fn ask(redis: &mut MultiplexedConnection) -> Result<Said, ConnectError> {
-    let asked = Instant::now();
-    let (info, (seconds, micros)): (String, (u64, u64)) =
-        redis::pipe().cmd("INFO").cmd("TIME").query_async(redis).await?;
-    let clock = Clock { read: Millis(seconds * 1000 + micros / 1000), asked, answered: Instant::now() };
-    let field = |name: &str| {
-        info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
-    };
-    if field("role") != "master" {
-        return Err(ConnectError::new(ConnectErrorKind::NotAMaster));
+    async fn look(&self) -> Result<(), ConnectError> {
+        let server = &*self.server;
+        let looked = async {
+            let said = ask(&mut self.redis.clone()).await?;
+            server.find.check(server.address.as_ref()).await.map(|()| said)
+        };
+        match looked.await {
+            Ok(Said { incarnation, evicts, clock }) if incarnation == server.incarnation && evicts == server.evicts => {
+                *server.clock.lock() = clock;
+                Ok(())
+            }
+            // Made anew, it says what holds now.
+            Ok(_) => {
+                server.broken.store(true, Relaxed);
+                Err(ConnectError::new(ConnectErrorKind::Restarted))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection to Redis is given up");
+                server.broken.store(true, Relaxed);
+                Err(error)
+            }
+        }
     }
-    let mut version = field("redis_version").split('.').map(|part| part.parse().unwrap_or(0_u32));
-    if (version.next().unwrap_or(0), version.next().unwrap_or(0)) < (6, 2) {
-        return Err(ConnectError::new(ConnectErrorKind::TooOld));
-    }
-    let evicts = !matches!(field("maxmemory"), "" | "0") && field("maxmemory_policy") != "noeviction";
-    Ok(Said { incarnation: incarnation(field("run_id"), field("master_replid")), evicts, clock })
-}
-
-/// Another run of the server has another run id; a server that was a replica in between, another replication id. Eight
-/// bytes of each.
-fn incarnation(run: &str, replication: &str) -> Incarnation {
-    let mut bytes = [0; 16];
-    for (half, id) in bytes.chunks_exact_mut(8).zip([run, replication]) {
-        let id = id.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0);
-        half.copy_from_slice(&id.to_be_bytes());
-    }
-    Incarnation(bytes)
 }
 
 impl fmt::Debug for Connection {

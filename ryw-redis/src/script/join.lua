@@ -2,7 +2,7 @@
 --
 -- KEYS: the entry, its bucket.
 -- ARGV: 1 the server's incarnation, 2 a generation to start with, 3 how long a write may still be on its way (ms),
---       4 how long an entry lives (ms), 5 how long a period is (ms), 6 the marks to join.
+--       4 how long an entry lives (ms), 5 how long a period is (ms), 6 the marks to join, 7 whether the server evicts (one byte).
 local UNKNOWN, HELD, LOST = 1, 2, 4
 local MAX_POSITIONS, U32 = 16, 4294967296
 
@@ -163,6 +163,8 @@ if of ~= generation then
         if not inherited or add(positions, branch, offset) then unknown = true end
     end
     unknown = unknown or floor_unknown
+    -- What it had may have been evicted a moment ago.
+    if not entry and string.byte(ARGV[7]) == 1 then unknown = true end
 end
 if add_all(positions, update) or update_unknown then unknown = true end
 -- Rounded up, as the time was rounded down.

@@ -2,21 +2,40 @@
 
 use std::time::Duration;
 
-use ryw_redis::RedisStore;
+use ryw_redis::{RedisStore, RedisStoreBuilder};
 use ryw_testing::{
-    servers::redis::RedisServer,
+    servers::redis::{RedisCluster, RedisServer, Sentinels},
     suite::{self, Times},
 };
+use tokio::task::spawn_blocking;
 
 use crate::support::launch;
+
+const TIMES: Times = Times { hold: Duration::from_millis(300), ttl: Duration::from_secs(2) };
+
+fn builder(ttl: Duration) -> RedisStoreBuilder {
+    RedisStore::builder().key_prefix(format!("test{}", fastrand::u64(..))).ttl(ttl)
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_server() {
     let server = launch(RedisServer::builder()).await;
-    let times = Times { hold: Duration::from_millis(300), ttl: Duration::from_secs(2) };
-    suite::check(times, async |ttl| {
-        let prefix = format!("test{}", fastrand::u64(..));
-        RedisStore::builder().key_prefix(prefix).ttl(ttl).connect(server.url()).await.unwrap()
+    suite::check(TIMES, async |ttl| builder(ttl).connect(server.url()).await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels() {
+    let sentinels = spawn_blocking(|| Sentinels::builder().start().unwrap()).await.unwrap();
+    let (service, urls) = (sentinels.service_name(), sentinels.sentinel_urls());
+    suite::check(TIMES, async |ttl| {
+        let builder = builder(ttl).wait_for_replicas(1, Duration::from_secs(1));
+        builder.connect_sentinel(service, urls.clone()).await.unwrap()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster() {
+    let cluster = spawn_blocking(|| RedisCluster::builder().start().unwrap()).await.unwrap();
+    suite::check(TIMES, async |ttl| builder(ttl).connect_cluster(cluster.urls()).await.unwrap()).await;
 }

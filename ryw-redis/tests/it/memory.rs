@@ -133,6 +133,25 @@ async fn an_evicting_server_is_never_trusted_with_an_absence() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f41_a_late_mark_does_not_hide_an_eviction() {
+    let server = launch(RedisServer::builder()).await;
+    let key = random_key();
+    // Its floor is known from before.
+    settle(&connect(&server).await, key, 0).await;
+    server.cli(&["CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "allkeys-lru"]).unwrap();
+    let store = connect(&server).await;
+    join(&store, key, 200).await.unwrap();
+    settle(&store, key, 201).await;
+    // As if it had been evicted: the bucket, which is used more often, is still there.
+    server.cli(&["EVAL", "redis.call('DEL', redis.call('KEYS', 'ryw{?}?*')[1])", "0"]).unwrap();
+    join(&store, key, 100).await.unwrap();
+    let loaded = load(&store, key).await;
+    assert!(loaded.marks.is_unknown(), "100 would hide 200: {loaded:?}");
+    settle(&store, key, 210).await;
+    assert!(required(&store, key).await.unwrap().covers(&Marks::at(at(210))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f43_a_replica_is_not_read() {
     let master = launch(RedisServer::builder()).await;
     let other = launch(RedisServer::builder()).await;

@@ -114,6 +114,15 @@ fn a_password_is_demanded() {
 }
 
 #[test]
+fn a_server_without_a_certificate_has_no_encrypted_port() {
+    assert_eq!(RedisServer::builder().start().unwrap().tls_url(), None);
+    let error = RedisServer::builder().tls("no PEM", "no PEM", "no PEM").start().unwrap_err();
+    assert_eq!(error.kind(), ServerErrorKind::Exited, "{error}");
+    let error = RedisServer::builder().setting("tls-port", "1").start().unwrap_err();
+    assert_eq!(error.kind(), ServerErrorKind::InvalidConfig, "{error}");
+}
+
+#[test]
 fn a_frozen_server_answers_once_it_is_thawed() {
     let mut server = RedisServer::builder().timeout(Duration::from_millis(300)).start().unwrap();
     set(&server, "k", "v");

@@ -7,6 +7,10 @@ use super::{
     port::reserve,
 };
 
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
+const AUTHORITY: &str = "authority.pem";
+
 /// What a [`RedisServer`] is like. Made by [`RedisServer::builder`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `start`"]
@@ -14,8 +18,17 @@ pub struct RedisServerBuilder {
     settings: Vec<Setting>,
     persistent: bool,
     announced: Option<u16>,
+    tls: Option<Tls>,
     pub(super) password: Option<String>,
     pub(super) timeout: Duration,
+}
+
+/// All PEM.
+#[derive(Clone, Debug)]
+struct Tls {
+    certificate: String,
+    key: String,
+    authority: String,
 }
 
 impl Default for RedisServerBuilder {
@@ -24,6 +37,7 @@ impl Default for RedisServerBuilder {
             settings: Vec::new(),
             persistent: false,
             announced: None,
+            tls: None,
             password: None,
             timeout: Duration::from_secs(30),
         }
@@ -58,6 +72,13 @@ impl RedisServerBuilder {
     /// its replicas, sentinels, and the nodes and clients of a cluster. Default: the port itself.
     pub fn announced_port(mut self, port: u16) -> Self {
         self.announced = Some(port);
+        self
+    }
+
+    /// Also takes encrypted connections, at [`tls_url`](RedisServer::tls_url), and shows this certificate. Clients need
+    /// none of their own. All of it is PEM; `authority` has issued the certificate. Default: it takes none.
+    pub fn tls(mut self, certificate: impl Into<String>, key: impl Into<String>, authority: impl Into<String>) -> Self {
+        self.tls = Some(Tls { certificate: certificate.into(), key: key.into(), authority: authority.into() });
         self
     }
 
@@ -97,8 +118,15 @@ impl RedisServerBuilder {
     pub(super) fn create(&self, name: &str, home: &Arc<Home>) -> Result<RedisServer, ServerError> {
         let port = reserve()?;
         let announced = self.announced.unwrap_or(port.get());
-        let server = RedisServer::new(name, port, announced, self.password.clone(), home);
+        let mut server = RedisServer::new(name, port, announced, self.password.clone(), home);
         fs::create_dir(&server.folder).map_err(|error| server.io("cannot make its folder", error))?;
+        if let Some(Tls { certificate, key, authority }) = &self.tls {
+            server.tls_port = Some(reserve()?);
+            for (name, pem) in [(CERTIFICATE, certificate), (KEY, key), (AUTHORITY, authority)] {
+                let written = fs::write(server.folder.join(name), pem);
+                written.map_err(|error| server.io("cannot write its certificate", error))?;
+            }
+        }
         Ok(server)
     }
 
@@ -108,6 +136,15 @@ impl RedisServerBuilder {
         settings.extend(config::server(self.persistent));
         settings.push(("replica-announce-port".into(), server.announced_port().to_string()));
         settings.extend(self.password.iter().flat_map(|password| config::password(password)));
+        if let Some(port) = &server.tls_port {
+            settings.push(("tls-port".into(), port.get().to_string()));
+            settings.push(("tls-auth-clients".into(), "no".into()));
+            for (setting, name) in
+                [("tls-cert-file", CERTIFICATE), ("tls-key-file", KEY), ("tls-ca-cert-file", AUTHORITY)]
+            {
+                settings.push((setting.into(), config::quote(&server.folder.join(name).to_string_lossy())));
+            }
+        }
         settings.extend_from_slice(&self.settings);
         settings
     }

@@ -7,7 +7,7 @@ use super::{ServerError, ServerErrorKind};
 pub(super) type Setting = (String, String);
 
 /// Decided by this module; another value would break it.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 16] = [
     "bind",
     "cluster-enabled",
     "cluster-port",
@@ -23,6 +23,7 @@ const RESERVED: [&str; 15] = [
     "requirepass",
     "slaveof",
     "supervised",
+    "tls-port",
 ];
 
 /// What every process gets, sentinels too.

@@ -31,6 +31,7 @@
 //! | a failover, and the old master's return | [`Sentinels::master_mut`], [`Sentinels::wait_agreed`], [`RedisClusterBuilder::replicas`] |
 //! | a write that no replica has | [`RedisServer::replicated`] on frozen replicas |
 //! | keys that move to another server | [`RedisCluster::migrate_slot`] |
+//! | a certificate that is not trusted | [`RedisServerBuilder::tls`] |
 //! | a network that fails between servers | [`RedisServerBuilder::announced_port`], [`SentinelsBuilder::announce`] with a [proxy](crate::proxy) |
 //!
 //! # Proxies

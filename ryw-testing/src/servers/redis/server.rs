@@ -36,6 +36,7 @@ pub struct RedisServer {
     pub(super) sentinel: bool,
     announced: u16,
     port: ReservedPort,
+    pub(super) tls_port: Option<ReservedPort>,
     // After all that is in its folder.
     pub(super) home: Arc<Home>,
 }
@@ -62,6 +63,7 @@ impl RedisServer {
             sentinel: false,
             announced,
             port,
+            tls_port: None,
             home: Arc::clone(home),
         }
     }
@@ -95,6 +97,16 @@ impl RedisServer {
     pub fn url(&self) -> String {
         let password = self.password.as_ref().map(|password| format!(":{}@", config::percent_encode(password)));
         format!("redis://{}127.0.0.1:{}", password.unwrap_or_default(), self.port())
+    }
+
+    /// The connection string `rediss://127.0.0.1:PORT`, like [`url`](Self::url), for a server that was built with
+    /// [`tls`](RedisServerBuilder::tls).
+    #[must_use]
+    pub fn tls_url(&self) -> Option<String> {
+        let port = self.tls_port.as_ref()?.get();
+        let plain = self.url();
+        let (start, _) = plain.strip_prefix("redis")?.rsplit_once(':')?;
+        Some(format!("rediss{start}:{port}"))
     }
 
     /// The folder with the server's configuration, `redis.conf`, and its data.
