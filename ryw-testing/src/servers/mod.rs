@@ -6,6 +6,7 @@ mod log;
 mod port;
 pub mod postgres;
 mod process;
+mod program;
 pub mod redis;
 mod supervisor;
 mod wait;

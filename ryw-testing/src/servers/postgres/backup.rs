@@ -37,9 +37,9 @@ impl Server {
         let ran = self.is_running();
         self.settle()?;
         let count = COUNT.fetch_add(1, Relaxed);
-        let folder = self.home.folder().join(format!("{}.backup-{count}", self.name));
+        let folder = self.home.folder().join(format!("{}.backup-{count}", self.name()));
         // Before the copying: what is there of it when that fails is removed too.
-        let backup = Backup { server: self.name.clone(), folder };
+        let backup = Backup { server: self.name().to_owned(), folder };
         self.copy(&self.data_dir, &backup.folder)?;
         if ran {
             self.start()?;
@@ -65,11 +65,12 @@ impl Server {
     /// [`ServerErrorKind::Io`]: super::ServerErrorKind::Io
     pub fn restore(&mut self, backup: &Backup) -> Result<(), ServerError> {
         let Backup { server, folder } = backup;
-        if !folder.starts_with(self.home.folder()) || *server != self.name {
-            return Err(config::invalid(format!("the backup is not of {}, but of another {server}", self.name)));
+        if !folder.starts_with(self.home.folder()) || *server != self.name() {
+            return Err(config::invalid(format!("the backup is not of {}, but of another {server}", self.name())));
         }
         self.settle()?;
-        fs::remove_dir_all(&self.data_dir).map_err(|error| self.io("cannot remove the data directory", error))?;
+        fs::remove_dir_all(&self.data_dir)
+            .map_err(|error| self.program.io("cannot remove the data directory", error))?;
         self.copy(folder, &self.data_dir)?;
         self.start()
     }

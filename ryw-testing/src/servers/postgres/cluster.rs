@@ -95,7 +95,7 @@ impl Drop for Cluster {
         let mut servers: Vec<_> = iter::once(&mut self.primary).chain(&mut self.standbys).collect();
         self.supervisor.release(|| {
             for server in &mut servers {
-                let _ = server.exited();
+                let _ = server.program.exited();
             }
         });
         // Nothing is left to stop unless somebody killed the supervisor.

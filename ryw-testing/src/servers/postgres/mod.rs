@@ -57,7 +57,6 @@ mod binaries;
 mod builder;
 mod cluster;
 mod config;
-mod freeze;
 mod home;
 mod replication;
 mod rewind;
@@ -65,7 +64,7 @@ mod server;
 mod startup;
 mod user;
 
-use super::{folder, log, port, process, supervisor, wait};
+use super::{folder, port, program, supervisor, wait};
 
 pub use super::{ServerError, ServerErrorKind};
 

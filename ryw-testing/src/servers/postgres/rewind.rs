@@ -5,8 +5,8 @@ use std::fs;
 use super::{
     Cluster, Server, ServerError, config,
     config::{DATABASE, ROLE},
+    program::STEP,
     replication::{create_slots, wait_streaming},
-    server::STEP,
     startup::passes,
     wait::Deadline,
 };
@@ -63,7 +63,7 @@ impl Server {
         let result = self.run_rewind(port);
         if let Some((_, automatic)) = own.last_mut() {
             // Here, where `follow` and `reconnect` write it too. The last one of a name counts.
-            automatic.push_str(&config::render(&config::upstream(&self.name, port)));
+            automatic.push_str(&config::render(&config::upstream(self.name(), port)));
         }
         // It took the other server's.
         for (file, text) in own {

@@ -1,25 +1,18 @@
 use std::{
-    io,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus},
     sync::Arc,
-    time::Duration,
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use super::{
     ServerError, ServerErrorKind,
     config::{DATABASE, ROLE},
     home::Home,
-    log::Log,
     port::{ReservedPort, reserve},
+    program::{Program, STEP},
     startup::passes,
-    wait::Deadline,
 };
-
-/// Between two looks at a server.
-pub(super) const STEP: Duration = Duration::from_millis(5);
 
 /// One PostgreSQL server of a [`Cluster`](super::Cluster).
 ///
@@ -29,22 +22,18 @@ pub(super) const STEP: Duration = Duration::from_millis(5);
 /// [`ClusterBuilder::timeout`]: super::ClusterBuilder::timeout
 #[derive(Debug)]
 pub struct Server {
-    pub(super) name: String,
     pub(super) port: ReservedPort,
     pub(super) data_dir: PathBuf,
-    pub(super) log: Log,
-    pub(super) process: Option<Child>,
+    pub(super) program: Program,
     pub(super) home: Arc<Home>,
 }
 
 impl Server {
     pub(super) fn new(name: &str, home: &Arc<Home>) -> Result<Self, ServerError> {
         Ok(Self {
-            name: name.to_owned(),
             port: reserve()?,
             data_dir: home.folder().join(name),
-            log: Log::new(home.folder().join(format!("{name}.log"))),
-            process: None,
+            program: Program::new(name, home.folder().join(format!("{name}.log")), home.timeout),
             home: Arc::clone(home),
         })
     }
@@ -55,7 +44,7 @@ impl Server {
     /// replication slot on the upstream server.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.program.name()
     }
 
     /// The TCP port on 127.0.0.1.
@@ -81,18 +70,18 @@ impl Server {
     /// [`kill`](Self::kill). A server that ended by itself keeps its last id.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Child::id)
+        self.program.pid()
     }
 
     /// Whether the postmaster runs at this moment.
     pub fn is_running(&mut self) -> bool {
-        self.exited().is_ok_and(|exited| exited.is_none()) && self.process.is_some()
+        self.program.is_running()
     }
 
     /// The last lines of the server's log, at most about 4 KiB; empty if there are none.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        self.log.tail()
+        self.program.log_tail()
     }
 
     /// Runs `sql` with `psql` as the superuser, and returns the rows without headings: one a line,
@@ -111,7 +100,7 @@ impl Server {
         if finished.status.success() {
             return Ok(finished.stdout.trim_end().to_owned());
         }
-        let text = format!("{}: psql refused {sql:?}", self.name);
+        let text = format!("{}: psql refused {sql:?}", self.name());
         Err(ServerError::new(ServerErrorKind::Sql, text).with_log(finished.stderr))
     }
 
@@ -122,23 +111,7 @@ impl Server {
     ///
     /// [`ServerErrorKind::Timeout`] if it still runs then; [`kill`](Self::kill) ends it.
     pub fn stop_fast(&mut self) -> Result<(), ServerError> {
-        let deadline = Deadline::after(self.home.timeout);
-        let runs = self.exited()?.is_none();
-        if let Some(process) = self.process.as_ref().filter(|_| runs) {
-            // Not waited for yet, so the id cannot have become another process's.
-            self.signal(Pid::from_child(process), Signal::INT)?;
-            // In case it is frozen. After the signal, so that it takes no more connections.
-            if self.is_frozen() {
-                self.thaw()?;
-            }
-        }
-        while self.process.is_some() && self.exited()?.is_none() {
-            if !deadline.sleep(STEP) {
-                return Err(self.timed_out("did not stop", deadline));
-            }
-        }
-        self.process = None;
-        Ok(())
+        self.program.stop(Signal::INT)
     }
 
     /// Kills the postmaster with `SIGKILL`, as a crash would. Its children notice and end by
@@ -153,12 +126,32 @@ impl Server {
     ///
     /// [`ServerErrorKind::Io`] if the process can be neither signalled nor waited for.
     pub fn kill(&mut self) -> Result<(), ServerError> {
-        let children = if self.is_frozen() { self.children()? } else { Vec::new() };
-        if let Some(mut process) = self.process.take() {
-            process.kill().and_then(|()| process.wait()).map_err(|error| self.io("cannot kill the server", error))?;
-        }
-        children.into_iter().try_for_each(|child| self.signal(child, Signal::KILL))?;
-        Ok(())
+        let is_frozen = self.program.is_frozen();
+        self.program.kill(is_frozen)
+    }
+
+    /// Suspends all processes of the server with `SIGSTOP`, as if its machine paused, and returns
+    /// when none of them moves: connections stay open and are even taken by the kernel, and nobody
+    /// answers. Does nothing if the server is stopped. Linux only.
+    ///
+    /// [`kill`](Self::kill) ends a frozen server as it is; [`stop_fast`](Self::stop_fast) thaws it.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerErrorKind::Io`] if the processes cannot be found or signalled,
+    /// [`ServerErrorKind::Timeout`] if one moves on.
+    pub fn freeze(&self) -> Result<(), ServerError> {
+        self.program.freeze()
+    }
+
+    /// Ends what [`freeze`](Self::freeze) did. Does nothing if the server is not frozen.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerErrorKind::Io`] if the processes cannot be found or
+    /// signalled.
+    pub fn thaw(&self) -> Result<(), ServerError> {
+        self.program.thaw()
     }
 
     /// Starts the server again on the same port and data directory, and waits until it answers a
@@ -172,7 +165,7 @@ impl Server {
         if self.is_running() {
             return Ok(());
         }
-        let deadline = Deadline::after(self.home.timeout);
+        let deadline = self.program.deadline();
         loop {
             self.launch()?;
             match self.wait_ready(deadline) {
@@ -196,28 +189,12 @@ impl Server {
 
     /// Waits until `query` yields `expected`.
     pub(super) fn wait_for(&self, query: &str, expected: &str, failure: &str) -> Result<(), ServerError> {
-        let deadline = Deadline::after(self.home.timeout);
+        let deadline = self.program.deadline();
         while self.psql(query)? != expected {
             if !deadline.sleep(2 * STEP) {
-                return Err(self.timed_out(failure, deadline));
+                return Err(self.program.timed_out(failure, deadline));
             }
         }
         Ok(())
-    }
-
-    pub(super) fn exited(&mut self) -> Result<Option<ExitStatus>, ServerError> {
-        match &mut self.process {
-            Some(process) => process.try_wait().map_err(|error| self.io("cannot wait for the server", error)),
-            None => Ok(None),
-        }
-    }
-
-    pub(super) fn timed_out(&self, what: &str, deadline: Deadline) -> ServerError {
-        let text = format!("{} {what} within {:?}", self.name, deadline.limit());
-        ServerError::new(ServerErrorKind::Timeout, text).with_log(self.log_tail())
-    }
-
-    pub(super) fn io(&self, what: &str, error: io::Error) -> ServerError {
-        ServerError::io(format!("{}: {what}", self.name), error).with_log(self.log_tail())
     }
 }

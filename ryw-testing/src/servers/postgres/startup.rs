@@ -1,11 +1,8 @@
 //! How the postmaster is started, and how it tells that it is ready.
 
-use std::{
-    fs,
-    process::{ExitStatus, Stdio},
-};
+use std::fs;
 
-use super::{Server, ServerError, ServerErrorKind, port::reserve, server::STEP, wait::Deadline};
+use super::{Server, ServerError, ServerErrorKind, port::reserve, wait::Deadline};
 
 const FIRST_START_ATTEMPTS: u32 = 5;
 
@@ -27,32 +24,14 @@ impl Server {
 
     /// Starts the postmaster, without waiting for anything.
     pub(super) fn launch(&mut self) -> Result<(), ServerError> {
-        let (stdout, stderr) = self
-            .log
-            .start()
-            .and_then(|file| Ok((file.try_clone()?, file)))
-            .map_err(|error| self.io("cannot write the server's log", error))?;
         let mut command = self.home.command("postgres");
-        command
-            .arg("-D")
-            .arg(&self.data_dir)
-            .args(["-p", &self.port().to_string()])
-            .stdout(Stdio::from(stdout))
-            .stderr(Stdio::from(stderr));
-        let process = command.spawn().map_err(|error| self.home.cannot_spawn(&command, error))?;
-        self.process = Some(process);
-        Ok(())
+        command.arg("-D").arg(&self.data_dir).args(["-p", &self.port().to_string()]);
+        self.program.launch(command, |command, error| self.home.cannot_spawn(command, error))
     }
 
     pub(super) fn wait_ready(&mut self, deadline: Deadline) -> Result<(), ServerError> {
         while !(self.says_ready() && self.psql("select 1").is_ok()) {
-            if let Some(status) = self.exited()? {
-                self.process = None;
-                return Err(self.gave_up(status));
-            }
-            if !deadline.sleep(STEP) {
-                return Err(self.timed_out("was not ready", deadline));
-            }
+            self.program.not_ready_yet(self.port.get(), deadline)?;
         }
         Ok(())
     }
@@ -66,17 +45,6 @@ impl Server {
         // The file of a killed predecessor has another id.
         let own = self.pid().map(|pid| pid.to_string());
         lines.next() == own.as_deref() && lines.nth(6) == Some("ready")
-    }
-
-    fn gave_up(&self, status: ExitStatus) -> ServerError {
-        let log = self.log.since_start();
-        let (kind, text) = if log.contains("Address already in use") {
-            let text = format!("cannot listen on port {}", self.port());
-            (ServerErrorKind::PortTaken, text)
-        } else {
-            (ServerErrorKind::Exited, format!("gave up with {status}"))
-        };
-        ServerError::new(kind, format!("{} {text}", self.name)).with_log(self.log_tail())
     }
 }
 

@@ -119,12 +119,12 @@ impl RedisServerBuilder {
         let port = reserve()?;
         let announced = self.announced.unwrap_or(port.get());
         let mut server = RedisServer::new(name, port, announced, self.password.clone(), home);
-        fs::create_dir(&server.folder).map_err(|error| server.io("cannot make its folder", error))?;
+        fs::create_dir(&server.folder).map_err(|error| server.program.io("cannot make its folder", error))?;
         if let Some(Tls { certificate, key, authority }) = &self.tls {
             server.tls_port = Some(reserve()?);
             for (name, pem) in [(CERTIFICATE, certificate), (KEY, key), (AUTHORITY, authority)] {
                 let written = fs::write(server.folder.join(name), pem);
-                written.map_err(|error| server.io("cannot write its certificate", error))?;
+                written.map_err(|error| server.program.io("cannot write its certificate", error))?;
             }
         }
         Ok(server)

@@ -4,8 +4,8 @@ use std::{io, time::Duration};
 
 use super::{
     RedisServer, ServerError, ServerErrorKind,
+    program::STEP,
     resp::{Connection, Failure, Reply},
-    server::STEP,
     wait::Deadline,
 };
 
@@ -104,7 +104,7 @@ impl RedisServer {
     fn refused(&self, failure: Failure, limit: Duration, command: &[&[u8]]) -> ServerError {
         // Its name alone: the rest may be long, or a secret.
         let command = String::from_utf8_lossy(command.first().unwrap_or(&&b""[..]));
-        let name = &self.name;
+        let name = self.name();
         match failure {
             Failure::Refused(words) => {
                 ServerError::new(ServerErrorKind::Command, format!("{name} refused {command}: {words}"))
@@ -133,7 +133,7 @@ impl RedisServer {
                 return Ok(());
             }
             if !deadline.sleep(2 * STEP) {
-                return Err(result.err().unwrap_or_else(|| self.timed_out(failure, deadline)));
+                return Err(result.err().unwrap_or_else(|| self.program.timed_out(failure, deadline)));
             }
         }
     }

@@ -89,14 +89,13 @@ mod builder;
 mod cluster;
 mod commands;
 mod config;
-mod freeze;
 mod home;
 mod resp;
 mod sentinels;
 mod server;
 mod startup;
 
-use super::{folder, log, port, process, supervisor, wait};
+use super::{folder, port, program, supervisor, wait};
 
 pub use super::{ServerError, ServerErrorKind};
 

@@ -1,24 +1,18 @@
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus},
     sync::Arc,
-    time::Duration,
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use super::{
-    RedisServerBuilder, ServerError, ServerErrorKind,
+    RedisServerBuilder, ServerError,
     config::{self, Setting},
     home::Home,
-    log::Log,
     port::ReservedPort,
-    wait::Deadline,
+    program::Program,
 };
-
-/// Between two looks at a server.
-pub(super) const STEP: Duration = Duration::from_millis(5);
 
 /// One Redis server, be it alone or of [`Sentinels`](super::Sentinels) or of a
 /// [`RedisCluster`](super::RedisCluster).
@@ -28,10 +22,8 @@ pub(super) const STEP: Duration = Duration::from_millis(5);
 /// server, and with the last one of its folder that is removed: see the [module](super).
 #[derive(Debug)]
 pub struct RedisServer {
-    pub(super) name: String,
     pub(super) folder: PathBuf,
-    pub(super) log: Log,
-    pub(super) process: Option<Child>,
+    pub(super) program: Program,
     pub(super) password: Option<String>,
     pub(super) sentinel: bool,
     announced: u16,
@@ -55,10 +47,8 @@ impl RedisServer {
         home: &Arc<Home>,
     ) -> Self {
         Self {
-            name: name.to_owned(),
             folder: home.folder().join(name),
-            log: Log::new(home.folder().join(format!("{name}.log"))),
-            process: None,
+            program: Program::new(name, home.folder().join(format!("{name}.log")), home.timeout),
             password,
             sentinel: false,
             announced,
@@ -71,7 +61,7 @@ impl RedisServer {
     /// Its name in the texts of errors; one that was started alone is called `server`.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.program.name()
     }
 
     /// The TCP port on 127.0.0.1.
@@ -119,18 +109,18 @@ impl RedisServer {
     /// ended by itself keeps its last id.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Child::id)
+        self.program.pid()
     }
 
     /// Whether the server runs at this moment, even if it is frozen.
     pub fn is_running(&mut self) -> bool {
-        self.exited().is_ok_and(|exited| exited.is_none()) && self.process.is_some()
+        self.program.is_running()
     }
 
     /// The last lines of the server's log, at most about 4 KiB; empty if there are none.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        self.log.tail()
+        self.program.log_tail()
     }
 
     /// Stops the server in order, with `SIGTERM`: a master that has replicas which lag waits for
@@ -138,23 +128,9 @@ impl RedisServer {
     ///
     /// # Errors
     ///
-    /// [`ServerErrorKind::Timeout`] if it still runs then; [`kill`](Self::kill) ends it.
+    /// [`ServerErrorKind::Timeout`](super::ServerErrorKind::Timeout) if it still runs then; [`kill`](Self::kill) ends it.
     pub fn stop(&mut self) -> Result<(), ServerError> {
-        let deadline = Deadline::after(self.home.timeout);
-        let runs = self.exited()?.is_none();
-        if let Some(process) = self.process.as_ref().filter(|_| runs) {
-            // Not waited for yet, so the id cannot have become another process's.
-            self.signal(Pid::from_child(process), Signal::TERM)?;
-            // In case it is frozen. After the signal, so that it takes no more commands.
-            self.thaw()?;
-        }
-        while self.process.is_some() && self.exited()?.is_none() {
-            if !deadline.sleep(STEP) {
-                return Err(self.timed_out("did not stop", deadline));
-            }
-        }
-        self.process = None;
-        Ok(())
+        self.program.stop(Signal::TERM)
     }
 
     /// Kills the server with `SIGKILL`, as a crash would, and its child that may be saving. Does
@@ -165,39 +141,42 @@ impl RedisServer {
     ///
     /// # Errors
     ///
-    /// [`ServerErrorKind::Io`] if the process can be neither signalled nor waited for.
+    /// [`ServerErrorKind::Io`](super::ServerErrorKind::Io) if the process can be neither signalled nor waited for.
     pub fn kill(&mut self) -> Result<(), ServerError> {
-        // Found before, as they lose their parent; killed after, as it could make another.
-        let children = self.children()?;
-        if let Some(mut process) = self.process.take() {
-            process.kill().and_then(|()| process.wait()).map_err(|error| self.io("cannot kill the server", error))?;
-        }
-        children.into_iter().try_for_each(|child| self.signal(child, Signal::KILL))
+        self.program.kill(true)
+    }
+
+    /// Suspends the server with `SIGSTOP`, and its child that may be saving, as if its machine
+    /// paused, and returns when neither moves: connections stay open and are even taken by the
+    /// kernel, and nobody answers. Does nothing if the server is stopped. Linux only.
+    ///
+    /// [`kill`](Self::kill) ends a frozen server as it is; [`stop`](Self::stop) thaws it.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerErrorKind::Io`](super::ServerErrorKind::Io) if the processes cannot be found or signalled,
+    /// [`ServerErrorKind::Timeout`](super::ServerErrorKind::Timeout) if one moves on.
+    pub fn freeze(&self) -> Result<(), ServerError> {
+        self.program.freeze()
+    }
+
+    /// Ends what [`freeze`](Self::freeze) did. Does nothing if the server is not frozen.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerErrorKind::Io`](super::ServerErrorKind::Io) if the processes cannot be found or
+    /// signalled.
+    pub fn thaw(&self) -> Result<(), ServerError> {
+        self.program.thaw()
     }
 
     pub(super) fn configure(&self, settings: &[Setting]) -> Result<(), ServerError> {
         fs::write(self.config_file(), config::render(settings))
-            .map_err(|error| self.io("cannot write its configuration", error))
+            .map_err(|error| self.program.io("cannot write its configuration", error))
     }
 
     pub(super) fn config_file(&self) -> PathBuf {
         self.folder.join("redis.conf")
-    }
-
-    pub(super) fn exited(&mut self) -> Result<Option<ExitStatus>, ServerError> {
-        match &mut self.process {
-            Some(process) => process.try_wait().map_err(|error| self.io("cannot wait for the server", error)),
-            None => Ok(None),
-        }
-    }
-
-    pub(super) fn timed_out(&self, what: &str, deadline: Deadline) -> ServerError {
-        let text = format!("{} {what} within {:?}", self.name, deadline.limit());
-        ServerError::new(ServerErrorKind::Timeout, text).with_log(self.log_tail())
-    }
-
-    pub(super) fn io(&self, what: &str, error: io::Error) -> ServerError {
-        ServerError::io(format!("{}: {what}", self.name), error).with_log(self.log_tail())
     }
 }
 

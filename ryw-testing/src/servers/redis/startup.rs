@@ -1,11 +1,8 @@
 //! How a server is started, and how it is known to be ready.
 
-use std::{
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
-use super::{RedisServer, ServerError, ServerErrorKind, server::STEP, wait::Deadline};
+use super::{RedisServer, ServerError};
 
 /// For one look whether it is ready. Who takes longer is likely not our server at all.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,8 +20,8 @@ impl RedisServer {
     ///
     /// # Errors
     ///
-    /// [`ServerErrorKind::Exited`] if the server gives up, [`ServerErrorKind::PortTaken`] or
-    /// [`ServerErrorKind::Timeout`] if it is not ready in time.
+    /// [`ServerErrorKind::Exited`](super::ServerErrorKind::Exited) if the server gives up, [`ServerErrorKind::PortTaken`](super::ServerErrorKind::PortTaken) or
+    /// [`ServerErrorKind::Timeout`](super::ServerErrorKind::Timeout) if it is not ready in time.
     pub fn start(&mut self) -> Result<(), ServerError> {
         if self.is_running() {
             return Ok(());
@@ -35,30 +32,18 @@ impl RedisServer {
 
     /// Starts the process, without waiting for anything.
     pub(super) fn launch(&mut self) -> Result<(), ServerError> {
-        let (stdout, stderr) = self
-            .log
-            .start()
-            .and_then(|file| Ok((file.try_clone()?, file)))
-            .map_err(|error| self.io("cannot write the server's log", error))?;
         let mut command = self.home.command();
-        command.arg(self.config_file()).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+        command.arg(self.config_file());
         if self.sentinel {
             command.arg("--sentinel");
         }
-        self.process = Some(command.spawn().map_err(|error| self.home.cannot_spawn(error))?);
-        Ok(())
+        self.program.launch(command, |_, error| self.home.cannot_spawn(error))
     }
 
     pub(super) fn wait_ready(&mut self) -> Result<(), ServerError> {
-        let deadline = Deadline::after(self.home.timeout);
+        let deadline = self.program.deadline();
         while !self.is_ready() {
-            if let Some(status) = self.exited()? {
-                self.process = None;
-                return Err(self.gave_up(status));
-            }
-            if !deadline.sleep(STEP) {
-                return Err(self.timed_out("was not ready", deadline));
-            }
+            self.program.not_ready_yet(self.port(), deadline)?;
         }
         if self.sentinel {
             self.cli(&HURRY)?;
@@ -71,14 +56,5 @@ impl RedisServer {
         let own = format!("process_id:{}", self.pid().unwrap_or_default());
         let info = self.ask_within(LOOK, &[b"INFO", b"server"]).map(|info| info.lines());
         info.is_ok_and(|info| info.lines().any(|line| line == own)) && self.ask_within(LOOK, &[b"PING"]).is_ok()
-    }
-
-    fn gave_up(&self, status: ExitStatus) -> ServerError {
-        let (kind, text) = if self.log.since_start().contains("Address already in use") {
-            (ServerErrorKind::PortTaken, format!("cannot listen on port {}", self.port()))
-        } else {
-            (ServerErrorKind::Exited, format!("gave up with {status}"))
-        };
-        ServerError::new(kind, format!("{} {text}", self.name)).with_log(self.log_tail())
     }
 }
