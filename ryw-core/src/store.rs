@@ -105,6 +105,16 @@ pub enum StoreErrorKind {
     Unavailable,
     /// The store answered something that is not a mark.
     Corrupt,
+    /// The store has the mark, but not in as many places as was asked for.
+    TooFewCopies,
+}
+
+impl StoreErrorKind {
+    /// Whether the store is at fault, and not only what it was asked about.
+    #[must_use]
+    pub const fn is_outage(self) -> bool {
+        matches!(self, Self::Timeout | Self::Unavailable)
+    }
 }
 
 impl<T> StoreFuture<T> {
@@ -192,6 +202,7 @@ impl fmt::Display for StoreErrorKind {
             Self::Timeout => "no answer within the deadline",
             Self::Unavailable => "can't be reached",
             Self::Corrupt => "answered something that is not a mark",
+            Self::TooFewCopies => "has the mark, but in too few places",
         })
     }
 }

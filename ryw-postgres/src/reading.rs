@@ -30,8 +30,9 @@ pub enum Capture {
 /// one of its last checkpoint.
 ///
 /// Which transactions are in progress is looked at after the position. One between two statements has not written its
-/// commit. Who may not see what others do has to expect that one waits for ever: by the number of no transaction. The
-/// parameter: whether to look also when commits wait for nobody.
+/// commit. A COMMIT PREPARED waits without a transaction of its own, so all that are prepared are taken to wait then. Who may not
+/// see what others do has to expect that one waits for ever: by the number of no transaction. The parameter: whether to look
+/// also when commits wait for nobody.
 pub(crate) const READ: &str = "
 select pg_is_in_recovery() as recovering,
        (select system_identifier from pg_control_system()) as cluster,
@@ -52,7 +53,10 @@ select pg_is_in_recovery() as recovering,
             else array(select case when wait_event = 'SyncRep' then -1 else 1 end * backend_xid::text::bigint
                        from pg_stat_activity where backend_xid is not null and coalesce(state, '') not like 'idle%'
                        union all
-                       select transaction::text::bigint from pg_prepared_xacts) end as writers";
+                       select case when exists (select from pg_stat_activity
+                                                where wait_event = 'SyncRep' and backend_xid is null) then -1 else 1 end
+                              * transaction::text::bigint
+                       from pg_prepared_xacts) end as writers";
 
 /// When the server was started, in µs by its own clock: tells its runs apart. After a crash of one of its processes the
 /// others are started again, and so is recovery, without the postmaster: but not without the checkpointer, which those see
@@ -145,7 +149,10 @@ impl Reader {
         let Some(reading) = parse(&row, self.run, self.capture)? else { return Ok(None) };
         let reading = shown.complete(reading);
         let writers: Option<Vec<Writer>> = row.try_get("writers")?;
-        self.visibility.observe(reading.position, row.try_get("synchronous")?, writers.as_deref(), Instant::now());
+        // Between the insertion of a commit and its flush may lie any time, between its flush and its wait hardly any.
+        let flushed = row.try_get::<_, Option<PgLsn>>("applied")?.map_or(0, u64::from);
+        let flushed = Position::new(reading.position.cluster(), reading.position.epoch(), flushed);
+        self.visibility.observe(flushed, row.try_get("synchronous")?, writers.as_deref(), Instant::now());
         let timeline = reading.position.epoch();
         if self.history_of != Some(timeline) {
             match self.retry_in.checked_sub(1) {

@@ -1,8 +1,8 @@
 //! Buckets that were read a moment ago, so that a busy server is not asked for the same 64 again and again.
 //!
 //! A bucket does not change for those who use it while it is this young: whatever was joined after it was read is in an
-//! entry that still lives. It only has to be known that the server has not been emptied since, and for that one bucket is
-//! read every time: one that was begun anew has another generation.
+//! entry that still lives. It only has to be known that the server has not been emptied since: for that there is a random
+//! number on the server, the *witness*, which is read together with each bucket, and again whenever one is used.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +14,9 @@ use crate::layout::{Bucket, Incarnation};
 const FRESH: Duration = Duration::from_millis(50);
 /// Until the answer is there that goes with it.
 const USABLE: Duration = Duration::from_millis(500);
+
+/// What a server that was emptied has not got any more.
+pub(crate) type Witness = [u8; 16];
 
 /// The buckets of one server.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub(crate) struct Buckets {
 pub(crate) struct Read {
     pub(crate) bucket: Arc<Bucket>,
     pub(crate) asked: Instant,
+    pub(crate) witness: Witness,
 }
 
 impl Default for Buckets {

@@ -72,8 +72,9 @@ impl RedisStoreBuilder {
     }
 
     /// A mark is written when `count` replicas have it too, and not before: Redis' `WAIT`, over connections of its own. When
-    /// fewer have it after `timeout` (rounded up to milliseconds), writing the mark has failed, and whoever uses the store
-    /// has to keep it.
+    /// fewer have it after `timeout` (rounded up to milliseconds), that is an error of the kind
+    /// [`TooFewCopies`](ryw_core::StoreErrorKind::TooFewCopies): the layer's answer does not promise that the write is known
+    /// to all instances. Reads, and the store as a whole, go on.
     ///
     /// This is no consensus: a replica that has not got the mark may still be promoted, unless `count` is all of them. What
     /// was lost then is *unknown*, as always. What it does rule out is that a master that was cut off from its replicas goes

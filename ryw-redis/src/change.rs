@@ -56,19 +56,20 @@ impl Inner {
                 [&connection.incarnation().0, &fastrand::u32(..).to_be_bytes(), &hold, &ttl, &period, &marks, &evicts];
             let names = [&self.keys.entry(key)[..], &self.keys.bucket(key)[..]];
             self.scripts.join.call(&mut calls, names, &arguments);
-            calls.ignore();
         }
         let Some(Replicas { count: wanted, timeout }) = self.replicas else {
-            return self.scripts.join.run(connection, &calls).await;
+            self.scripts.join.run::<Vec<u32>>(connection, &calls).await?;
+            return connection.is_everybodys();
         };
         // Rounded up: 0 would be for ever.
         let millis = number(timeout.as_millis().max(1));
         calls.cmd("WAIT").arg(wanted).arg(millis);
-        let [acknowledged] = self.scripts.join.run::<[u32; 1]>(connection, &calls).await?;
+        let answers = self.scripts.join.run::<Vec<u32>>(connection, &calls).await?;
+        let acknowledged = answers.last().copied().unwrap_or_default();
         if acknowledged < wanted {
             return Err(Failure::Replicas(TooFewReplicas { wanted, acknowledged }));
         }
-        Ok(())
+        connection.is_everybodys()
     }
 
     pub(crate) async fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> Result<(), StoreError> {

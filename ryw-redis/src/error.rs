@@ -133,6 +133,8 @@ pub(crate) enum Failure {
     Redis(RedisError),
     Malformed,
     Replicas(TooFewReplicas),
+    /// It has the mark, and other processes may still read from the one before it.
+    NewMaster,
     /// The store's tasks went with their runtime.
     Ended,
 }
@@ -150,7 +152,10 @@ impl From<Failure> for StoreError {
             Failure::Connect(source) => error(StoreErrorKind::Unavailable).with_source(source),
             Failure::Busy | Failure::Ended => error(StoreErrorKind::Unavailable),
             Failure::Redis(source) => error(kind_of(&source)).with_source(source),
-            Failure::Replicas(source) => error(StoreErrorKind::Timeout).with_source(source),
+            Failure::Replicas(source) => error(StoreErrorKind::TooFewCopies).with_source(source),
+            Failure::NewMaster => {
+                error(StoreErrorKind::TooFewCopies).with_source("the master is new: not all know of it yet")
+            }
             Failure::Malformed => error(StoreErrorKind::Corrupt).with_source(Malformed),
         }
     }
@@ -159,7 +164,7 @@ impl From<Failure> for StoreError {
 fn kind_of(error: &RedisError) -> StoreErrorKind {
     match code(error).as_deref() {
         _ if error.is_timeout() => StoreErrorKind::Timeout,
-        Some("WRONGTYPE") => StoreErrorKind::Corrupt,
+        Some("WRONGTYPE" | "MALFORMED") => StoreErrorKind::Corrupt,
         _ => StoreErrorKind::Unavailable,
     }
 }

@@ -27,6 +27,13 @@ impl KeySpace {
         name
     }
 
+    /// What tells that a server has not been emptied since it was last read.
+    pub(crate) fn witness(&self) -> Name {
+        let mut name = Name::from_slice(self.prefix.as_bytes());
+        name.extend_from_slice(b"{witness}");
+        name
+    }
+
     /// The slot of that bucket and its entries in a Redis Cluster: that of the part in braces.
     pub(crate) fn slot(number: usize) -> u16 {
         let update = |crc: u16, bit: u8| (crc << 1) ^ (if (crc >> 15) ^ u16::from(bit) == 1 { 0x1021 } else { 0 });

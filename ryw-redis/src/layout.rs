@@ -168,11 +168,6 @@ impl Bucket {
         self
     }
 
-    /// Whether it was not begun anew in between.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.incarnation == other.incarnation && self.generation == other.generation
-    }
-
     /// Changes when the floor becomes unknown again.
     pub(crate) const fn stamp(&self) -> Stamp {
         Stamp(((self.generation as u64) << 24 | self.doubts as u64) << 1 | 1)

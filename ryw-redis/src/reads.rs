@@ -1,6 +1,6 @@
 //! Reads that are asked at the same time are one question to the server: it spends more on a command than on a key.
 
-use std::{iter, mem, sync::Arc};
+use std::{mem, sync::Arc};
 
 use bb8::Pool;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    buckets::{Buckets, Read},
+    buckets::{Buckets, Read, Witness},
     error::{Failure, code},
     found::{Found, find},
     keys::{KeySpace, bucket_number},
@@ -146,13 +146,8 @@ impl Asker {
         let asked = Instant::now();
         let mut known = self.known(connection, batch, asked);
         let keys = || batch.iter().flat_map(|question| question.keys.iter());
-        // One bucket is read in any case: the one that tells whether those which are known still count.
-        let Some(witness) = keys().find(|key| known[bucket_number(key)].is_some()).or_else(|| keys().next()) else {
-            return Ok(None);
-        };
         let mut wanted = Vec::new();
         let mut is_wanted = [false; 64];
-        is_wanted[bucket_number(witness)] = true;
         let (mut get, mut exist) = (redis::cmd("MGET"), redis::cmd("EXISTS"));
         let mut count = 0;
         for key in keys() {
@@ -170,35 +165,39 @@ impl Asker {
             get.arg(&name[..]);
             exist.arg(&name[..]);
         }
+        if count == 0 {
+            return Ok(None);
+        }
         let mut reads = Pipeline::with_capacity(3);
         // GETEX counts as a write, so all of it is refused where MGET would answer from a replica's old copy.
-        reads.atomic().cmd("GETEX").arg(&self.names.bucket(witness)[..]).add_command(get).add_command(exist);
-        let (seen, values, there): (Option<Vec<u8>>, Vec<Value>, usize) = match connection.query(&reads).await {
+        reads.atomic().cmd("GETEX").arg(&self.names.witness()[..]).add_command(get).add_command(exist);
+        let (witness, values, there): (Option<Vec<u8>>, Vec<Value>, usize) = match connection.query(&reads).await {
             Err(Failure::Redis(error)) if code(&error).as_deref() == Some("WRONGTYPE") => return Ok(None),
             answer => answer?,
+        };
+        let Some(witness) = witness.and_then(|bytes| Witness::try_from(bytes).ok()) else {
+            self.buckets.lock().clear();
+            self.bear_witness(connection).await?;
+            return Ok(None);
         };
         // MGET takes what is no string for nothing.
         if values.len() != count + wanted.len() || there != values.iter().filter(|value| **value != Value::Nil).count()
         {
             return Ok(None);
         }
-        let mut values =
-            values.into_iter().map(|value| if let Value::BulkString(bytes) = value { bytes } else { Vec::new() });
         let now = Instant::now();
-        if known.iter().flatten().any(|known| !known.is_usable(now)) {
+        if known.iter().flatten().any(|known| known.witness != witness || !known.is_usable(now)) {
+            self.buckets.lock().clear();
             return Ok(None);
         }
+        let mut values =
+            values.into_iter().map(|value| if let Value::BulkString(bytes) = value { bytes } else { Vec::new() });
         let entries: Vec<_> = values.by_ref().take(count).collect();
-        for (key, bytes) in iter::once((witness, seen.unwrap_or_default())).chain(wanted.into_iter().zip(values)) {
+        for (key, bytes) in wanted.into_iter().zip(values) {
             let Ok(bucket) = Bucket::decode(&bytes) else { return Ok(None) };
-            let known = &mut known[bucket_number(key)];
-            if known.as_ref().is_some_and(|known| !known.bucket.is_same(&bucket)) {
-                self.buckets.lock().clear();
-                return Ok(None);
-            }
-            let read = Read { bucket: Arc::new(bucket), asked };
+            let read = Read { bucket: Arc::new(bucket), asked, witness };
             self.buckets.lock().put(bucket_number(key), read.clone());
-            *known = Some(read);
+            known[bucket_number(key)] = Some(read);
         }
         let mut entries = entries.into_iter();
         let mut seen = |key: &SubjectKey| Seen {
@@ -206,6 +205,14 @@ impl Asker {
             bucket: known[bucket_number(key)].as_ref().map(|known| Arc::clone(&known.bucket)),
         };
         Ok(Some(batch.iter().map(|question| question.keys.iter().map(&mut seen).collect()).collect()))
+    }
+
+    /// Leaves a number on a server that has none.
+    async fn bear_witness(&self, connection: &Connection) -> Result<(), Failure> {
+        let number = fastrand::u128(..).to_be_bytes();
+        let mut set = Pipeline::with_capacity(1);
+        set.cmd("SET").arg(&self.names.witness()[..]).arg(&number[..]).arg("NX").ignore();
+        connection.query(&set).await
     }
 
     /// A command takes keys of one slot only; it is one round trip all the same.

@@ -123,7 +123,7 @@ impl Route<'_> {
                 drop(cluster.look().await);
                 return Ok(());
             }
-            Failure::Malformed | Failure::Replicas(_) | Failure::Ended => return Err(failure),
+            Failure::Malformed | Failure::Replicas(_) | Failure::NewMaster | Failure::Ended => return Err(failure),
         };
         let answer = first(redis);
         let (code, details) = answer.as_ref().map_or(("", ""), |(code, details)| (code.as_str(), details.as_str()));

@@ -157,6 +157,11 @@ impl Connection {
         self.server.new_since.is_some_and(|since| since.elapsed() < self.server.belief)
     }
 
+    /// A mark is nobody else's as long as others may still read from the master before this one.
+    pub(crate) fn is_everybodys(&self) -> Result<(), Failure> {
+        if self.is_new() { Err(Failure::NewMaster) } else { Ok(()) }
+    }
+
     /// Whether a replica would redirect us.
     pub(crate) fn is_in_cluster(&self) -> bool {
         matches!(*self.server.find, Find::InCluster(..))

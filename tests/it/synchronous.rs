@@ -1,6 +1,6 @@
 //! With synchronous standbys the primary can be the one that shows less.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -15,6 +15,7 @@ use ryw_testing::{
     proxy::Proxy,
     servers::postgres::{Cluster, Standby},
 };
+use tokio::time::sleep;
 use tower_ryw::topology::{NodeState, NodeView};
 
 use crate::world::{World, address, at_once, behind, launch, pause, shown, until, until_shown, upsert};
@@ -120,6 +121,35 @@ async fn f17_a_read_only_address_that_leads_to_the_primary_does_not_go_back_in_t
     }
     world.cluster.synchronous("").unwrap();
     writing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prepared_commit_that_waits_is_not_visible() {
+    let cluster = Cluster::builder().standby(Standby::named("r1")).setting("max_prepared_transactions", "5");
+    let mut world = World::start(cluster, Router::new(), 10).await;
+    world.service.read("monotonic", "none").await;
+    world.service.put("writer", "note", 1).await;
+    until_shown(world.standby(), "note", 1).await;
+    let (writer, connection) = connect(&world.cluster.primary().url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    writer.batch_execute("begin; update notes set value = 2; prepare transaction 'two'").await.unwrap();
+    world.cluster.synchronous("zzz").unwrap();
+    let writing = tokio::spawn(async move { writer.batch_execute("commit prepared 'two'").await });
+    until_shown(world.standby(), "note", 2).await;
+    assert_eq!(shown(world.cluster.primary(), "note"), Some(1), "a chance to go back in time");
+    let service = world.service.clone();
+    let read = async || service.get("monotonic", "/notes/note", "MONOTONIC").await;
+    until("the session has seen it", async || read().await.value() == Some(2)).await;
+    // Nobody who is at work counts for longer than a second.
+    sleep(Duration::from_millis(2500)).await;
+    world.cluster.server_mut("r1").unwrap().kill().unwrap();
+    for _ in 0..20 {
+        let read = read().await;
+        assert!(read.status.is_server_error() || read.value() == Some(2), "{read:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    world.cluster.synchronous("").unwrap();
+    writing.await.unwrap().unwrap();
 }
 
 /// A commit is written before it is seen to wait.

@@ -75,7 +75,7 @@ impl Member {
     fn note(&self, error: Option<&StoreError>) {
         let mut failed = self.failed.lock();
         // Where one entry makes no sense, the others do.
-        if error.is_none_or(|error| error.kind() == StoreErrorKind::Corrupt) {
+        if error.is_none_or(|error| !error.kind().is_outage()) {
             *failed = None;
             return;
         }

@@ -82,6 +82,25 @@ local function has_end(positions)
     return false
 end
 
+-- What `layout.rs` would refuse to read is refused here in the same way, and is no outage.
+local function is_entry(bytes)
+    if #bytes < 5 then return false end
+    local flags = string.byte(bytes, 1)
+    local head = 5 + (has(flags, HELD) and 8 or 0) + (has(flags, LOST) and 8 or 0)
+    return #bytes >= head and (#bytes - head) % 20 == 0
+end
+local function is_bucket(bytes)
+    local at = 30
+    for list = 1, 3 do
+        if list > 1 then at = at + 1 end
+        local count = string.byte(bytes, at)
+        if not count then return false end
+        at = at + 1 + 20 * count
+    end
+    return at == #bytes + 1
+end
+local malformed = redis.error_reply('MALFORMED a key of ryw-redis has something else in it')
+
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local hold, ttl, period_length = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -95,6 +114,7 @@ local update_unknown = has(flags, UNKNOWN)
 
 -- The bucket: what subjects without an entry of this generation are held to.
 local bucket = redis.call('GET', KEYS[2])
+if bucket and not is_bucket(bucket) then return malformed end
 local generation, doubts, floor, floor_unknown, this, this_unknown, last, last_unknown
 if bucket then
     local bucket_flags, incarnation
@@ -137,6 +157,7 @@ end
 
 -- The entry.
 local entry = redis.call('GET', KEYS[1])
+if entry and not is_entry(entry) then return malformed end
 local positions, unknown, held, of = {}, false, 0, nil
 if entry then
     local entry_flags
@@ -177,7 +198,7 @@ local written = (unknown and UNKNOWN or 0) + (held > 0 and HELD or 0) + (lost an
 redis.call('SET', KEYS[1],
     struct.pack('>BI4', written, generation) .. (held > 0 and write_time(held) or '') .. (lost or '')
         .. write_positions(positions),
-    'PX', ttl + hold)
+    'PX', ttl + math.max(hold, held - now))
 redis.call('SET', KEYS[2],
     struct.pack('>BI4I4', floor_unknown and UNKNOWN or 0, generation, doubts) .. struct.pack('>I4', period) .. ARGV[1] .. write_list(floor)
         .. string.char(this_unknown and 1 or 0) .. write_list(this)

@@ -7,9 +7,9 @@ use ryw_testing::{
     servers::redis::{RedisCluster, RedisServer, Sentinels},
     suite::{self, Times},
 };
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
 
-use crate::support::launch;
+use crate::support::{join, launch, random_key};
 
 const TIMES: Times = Times { hold: Duration::from_millis(300), ttl: Duration::from_secs(2) };
 
@@ -29,7 +29,11 @@ async fn sentinels() {
     let (service, urls) = (sentinels.service_name(), sentinels.sentinel_urls());
     suite::check(TIMES, async |ttl| {
         let builder = builder(ttl).wait_for_replicas(1, Duration::from_secs(1));
-        builder.connect_sentinel(service, urls.clone()).await.unwrap()
+        let store = builder.connect_sentinel(service, urls.clone()).await.unwrap();
+        // As long as the master is new, nothing is promised.
+        let promised = async { while join(&store, random_key(), 1).await.is_err() {} };
+        timeout(Duration::from_secs(30), promised).await.unwrap();
+        store
     })
     .await;
 }

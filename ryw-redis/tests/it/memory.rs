@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use ryw_core::{MarkStore, Marks, StoreErrorKind, Update};
+use ryw_core::{MarkStore, Marks, StoreErrorKind, SubjectKey, Update};
+use ryw_redis::RedisStore;
 use ryw_testing::servers::redis::RedisServer;
-use tokio::{task::block_in_place, time::timeout};
+use tokio::{
+    task::block_in_place,
+    time::{sleep, timeout},
+};
 
 use crate::support::{at, connect, join, launch, load, load_soon, random_key, required, settle};
 
@@ -186,6 +190,42 @@ async fn a_wrong_type_at_our_key_is_an_error() {
     server.cli(&["DEL", &bucket]).unwrap();
     server.cli(&["SET", &bucket, "no bucket of ours"]).unwrap();
     assert_eq!(store.load(&[key]).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn something_else_at_our_keys_is_an_error_of_those_alone() {
+    let server = launch(RedisServer::builder()).await;
+    let store = connect(&server).await;
+    let (key, other) = (SubjectKey::from_bytes([1; 16]), SubjectKey::from_bytes([2; 16]));
+    for broken in ["x", "12345678"] {
+        join(&store, key, 5).await.unwrap();
+        let names = server.cli(&["KEYS", "*"]).unwrap();
+        for name in names.lines().filter(|name| name.contains("{B}")) {
+            server.cli(&["SET", name, broken]).unwrap();
+            let joined = join(&store, key, 7).await.map_err(|error| error.kind());
+            let loaded = store.load(&[key]).await.map_err(|error| error.kind());
+            assert_eq!(
+                (joined.err(), loaded.err()),
+                (Some(StoreErrorKind::Corrupt), Some(StoreErrorKind::Corrupt)),
+                "{name}"
+            );
+            join(&store, other, 9).await.unwrap();
+            server.cli(&["DEL", name]).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hold_outlives_a_later_join() {
+    let server = launch(RedisServer::builder()).await;
+    let store = RedisStore::builder().ttl(Duration::from_secs(1)).connect(server.url()).await.unwrap();
+    let key = random_key();
+    load(&store, key).await;
+    store.join(&[key], &Update { marks: Marks::unknown(), hold: Some(Duration::from_secs(4)) }).await.unwrap();
+    join(&store, key, 7).await.unwrap();
+    sleep(Duration::from_millis(1500)).await;
+    let loaded = load(&store, key).await;
+    assert!(loaded.marks.is_pending(), "the write is still on its way: {loaded:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

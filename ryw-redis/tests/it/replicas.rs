@@ -27,7 +27,7 @@ async fn f44_a_mark_that_too_few_replicas_have_is_not_written() {
     block_in_place(|| replica.freeze()).unwrap();
     let error = join(&hasty, key, 200).await.unwrap_err();
     // The layer keeps what could not be delivered in time.
-    assert_eq!(error.kind(), StoreErrorKind::Timeout);
+    assert_eq!(error.kind(), StoreErrorKind::TooFewCopies);
     assert_eq!(error.source().unwrap().to_string(), "0 of 1 replicas have the mark");
     // Whoever waits holds nobody else up.
     let writer = store.clone();

@@ -10,7 +10,10 @@ use ryw_testing::{
     proxy::{Direction, Proxy},
     servers::redis::RedisServer,
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::support::{at, connect, join, launch, load, random_key, required, settle};
 
@@ -75,6 +78,35 @@ async fn f40_a_flush_is_noticed_at_once_on_a_busy_server() {
         for answer in load_all(&store, &keys).await {
             let loaded = answer.unwrap();
             assert!(loaded.marks.is_unknown(), "an absent mark was taken for none: {loaded:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn f40_a_flush_that_one_part_has_recovered_from_has_emptied_the_others() {
+    let server = launch(RedisServer::builder()).await;
+    let (store, other) = (connect(&server).await, connect(&server).await);
+    let of_bucket = |bucket: u8| (0..3_u8).map(move |number| [vec![bucket], vec![number; 15]].concat());
+    let keys = |bucket| of_bucket(bucket).map(|bytes| SubjectKey::from_bytes(bytes.try_into().unwrap()));
+    let (here, there): (Vec<_>, Vec<_>) = (keys(1).collect(), keys(2).collect());
+    for _ in 0..10 {
+        for key in [here[0], there[0]] {
+            settle(&store, key, 5).await;
+        }
+        // What is known of one part is forgotten here, not of the other.
+        sleep(Duration::from_millis(60)).await;
+        load_all(&store, &there).await;
+        join(&other, there[1], 1000).await.unwrap();
+        server.cli(&["FLUSHALL"]).unwrap();
+        load(&other, here[0]).await;
+        settle(&other, here[0], 2000).await;
+        load_all(&store, &here).await;
+        let keys = [here.clone(), there.clone()].concat();
+        for (key, answer) in keys.iter().zip(load_all(&store, &keys).await) {
+            let Loaded { mut marks, floor, .. } = answer.unwrap();
+            marks.join(&floor);
+            let is_covered = marks.is_unknown() || marks.covers(&Marks::at(at(1000)));
+            assert!(*key != there[1] || is_covered, "{marks:?}");
         }
     }
 }
