@@ -42,6 +42,7 @@ mod error;
 mod clock;
 mod problem;
 mod policy;
+mod grpc;
 mod observe;
 mod trace;
 mod window;
@@ -72,6 +73,9 @@ pub use context::{RywContext, TooManySubjects, WithContext};
 pub use decide::Route;
 pub use error::{ConfigError, ConfigErrorKind, OutboxError, OutboxErrorKind};
 pub use future::ResponseFuture;
+pub use grpc::GrpcMethods;
+#[cfg(feature = "grpc-schema")]
+pub use grpc::SchemaError;
 pub use guarded::StoreHealth;
 pub use layer::{RywLayer, RywLayerBuilder};
 pub use memory::{LocalStore, LocalStoreBuilder};
