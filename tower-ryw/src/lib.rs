@@ -60,6 +60,7 @@ mod record;
 mod annotate;
 mod context;
 mod future;
+mod stream;
 mod service;
 mod layer;
 mod env;
@@ -86,6 +87,10 @@ pub use record::Run;
 pub use replay::{Replay, ReplayFuture, ReplayLayer};
 pub use router::RywRouter;
 pub use service::RywService;
+pub use stream::{
+    Delivered, GrpcTrailers, GrpcTrailersBody, GrpcTrailersFuture, GrpcTrailersLayer, RywMessage, RywStream,
+    StreamError, StreamErrorKind,
+};
 pub use topology::{NodeName, Topology};
 pub use window::{AdaptiveWindow, Measurement};
 

@@ -207,11 +207,16 @@ pub(crate) struct Terms {
     /// Whether reads raise the session's marks, at this level or because the route demands it.
     pub(crate) reads_raise_marks: bool,
     pub(crate) ladder: Ladder,
-    /// It writes, and everybody is to know before it does.
-    pub(crate) is_announced: bool,
+    /// Writes are announced: everybody is to know before they are made.
+    pub(crate) strict_writes: bool,
 }
 
 impl Terms {
+    /// Whether it writes, and everybody is to know before it does.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.strict_writes && self.intent == Intent::Write
+    }
+
     /// Whether a write must come after what the session has written and seen before.
     pub(crate) fn orders_writes(&self) -> bool {
         self.level >= Level::Session
@@ -234,7 +239,7 @@ impl Policy {
             bound: bounds.into_iter().flatten().min(),
             reads_raise_marks: chosen.reads_raise_marks() || minimum.reads_raise_marks(),
             ladder: rule.and_then(|rule| rule.ladder).unwrap_or(self.ladder),
-            is_announced: strict && intent == Intent::Write,
+            strict_writes: strict,
         }
     }
 }

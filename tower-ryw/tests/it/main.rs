@@ -22,6 +22,7 @@ mod router;
 mod runs;
 mod sessions;
 mod slow_store;
+mod stream;
 mod strict;
 mod tokens;
 mod trace;
