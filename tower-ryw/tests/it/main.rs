@@ -28,4 +28,5 @@ mod tokens;
 mod trace;
 mod unfinished;
 mod wait;
+mod web;
 mod window;
