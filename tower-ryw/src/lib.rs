@@ -43,6 +43,8 @@ mod clock;
 mod problem;
 mod policy;
 mod grpc;
+#[cfg(feature = "body")]
+mod body;
 mod observe;
 mod trace;
 mod window;
@@ -67,6 +69,8 @@ mod env;
 mod router;
 mod replay;
 
+#[cfg(feature = "body")]
+pub use body::{ClassifyBody, ClassifyBodyFuture, ClassifyBodyLayer, ReadAhead};
 pub use config::CookiePolicy;
 #[cfg(feature = "axum")]
 pub use context::MissingLayer;

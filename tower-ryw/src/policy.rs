@@ -67,6 +67,11 @@ where
     }
 }
 
+/// What a request's body has said; an extension that a `ClassifyBodyLayer` makes.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "body"), expect(dead_code, reason = "nobody makes one"))]
+pub(crate) struct BodyIntent(pub(crate) Intent);
+
 /// The default: GET, HEAD, OPTIONS and TRACE (RFC 9110, section 9.2.1) and QUERY (RFC 10008) read; all else writes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SafeMethods;
@@ -231,7 +236,8 @@ impl Policy {
         let chosen = asked.unwrap_or(self.default).min(self.maximum).max(minimum);
         let bounds =
             [minimum, chosen].map(|level| if let Level::BoundedStaleness(bound) = level { Some(bound) } else { None });
-        let intent = rule.and_then(|rule| rule.intent).unwrap_or_else(|| self.classify.classify(head));
+        let intent =
+            rule.and_then(|rule| rule.intent).or_else(|| by_body(head)).unwrap_or_else(|| self.classify.classify(head));
         let strict = rule.and_then(|rule| rule.strict_writes).unwrap_or(self.strict_writes);
         Terms {
             intent,
@@ -242,6 +248,10 @@ impl Policy {
             strict_writes: strict,
         }
     }
+}
+
+fn by_body(head: RequestHead<'_>) -> Option<Intent> {
+    head.extensions.get::<BodyIntent>().map(|BodyIntent(intent)| *intent)
 }
 
 impl fmt::Debug for Policy {

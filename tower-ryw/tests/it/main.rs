@@ -4,6 +4,8 @@
 
 mod away;
 mod bad_input;
+#[cfg(feature = "body")]
+mod bodies;
 mod cancel;
 mod cluster;
 mod context;
