@@ -11,6 +11,7 @@ mod cluster;
 mod context;
 mod gate;
 mod harness;
+mod hostile;
 mod killed;
 mod ladder;
 mod levels;

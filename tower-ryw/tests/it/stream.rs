@@ -296,7 +296,7 @@ async fn an_event_id_brings_the_token_back() {
     let message = stream.write().await.unwrap();
     world.write("a");
     message.finish().await;
-    let id = stream.event_id("or\r\nder;4\02");
+    let id = stream.event_id("or\r\nder;4\u{0}2");
     assert_eq!(RywStream::own_event_id(&id), "order;42");
     // The browser connects again, with what it saw last.
     let again = world.open(&[("last-event-id", &id)]).await;
