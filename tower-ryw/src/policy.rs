@@ -69,7 +69,6 @@ where
 
 /// What a request's body has said; an extension that a `ClassifyBodyLayer` makes.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "body"), expect(dead_code, reason = "nobody makes one"))]
 pub(crate) struct BodyIntent(pub(crate) Intent);
 
 /// The default: GET, HEAD, OPTIONS and TRACE (RFC 9110, section 9.2.1) and QUERY (RFC 10008) read; all else writes.
