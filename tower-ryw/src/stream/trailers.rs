@@ -27,19 +27,12 @@ use crate::{
 /// Puts the session's token into the trailers of gRPC responses: what a streaming method has written after its headers left
 /// is in no header. Goes inside of the [`RywLayer`](crate::RywLayer).
 ///
-/// ```no_run
-/// # #[cfg(feature = "tonic")]
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// use tower::ServiceBuilder;
 /// use tower_ryw::{GrpcTrailersLayer, RywLayer};
 ///
-/// tonic::transport::Server::builder()
-///     .layer(RywLayer::new())
-///     .layer(GrpcTrailersLayer::new())
-/// #   .add_service(tonic::service::Routes::default())
-///     // .add_service(...)
-///     .serve("127.0.0.1:50051".parse()?)
-///     .await?;
-/// # Ok(()) }
+/// let both = ServiceBuilder::new().layer(RywLayer::new()).layer(GrpcTrailersLayer::new());
+/// // tonic::transport::Server::builder().layer(both).add_service(...)
 /// ```
 ///
 /// A call that writes is recorded once more when its stream has ended, before the trailers leave: by then all of it is
