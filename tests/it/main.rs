@@ -10,6 +10,8 @@ mod failover;
 mod foreign;
 mod gate;
 mod grpc;
+mod grpc_notes;
+mod grpc_stream;
 mod load;
 mod lost;
 mod node_dies;

@@ -46,6 +46,7 @@ pub(crate) struct Config {
     pub(crate) sample_deadline: Duration,
     pub(crate) token_max_age: Duration,
     pub(crate) cookie: CookiePolicy,
+    pub(crate) event_ids: bool,
     pub(crate) tell_route: bool,
     pub(crate) budget: Budget,
     pub(crate) stats: Stats,

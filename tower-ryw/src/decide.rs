@@ -384,7 +384,7 @@ mod tests {
 
     fn terms(intent: Intent, level: Level, ladder: Ladder) -> Terms {
         let bound = if let BoundedStaleness(bound) = level { Some(bound) } else { None };
-        Terms { intent, level, bound, reads_raise_marks: level.reads_raise_marks(), ladder, is_announced: false }
+        Terms { intent, level, bound, reads_raise_marks: level.reads_raise_marks(), ladder, strict_writes: false }
     }
 
     fn check(case: &Case, expected: &str) {

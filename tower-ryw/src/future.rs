@@ -20,7 +20,7 @@ use tracing::{Instrument, Span};
 
 use crate::{
     config::Config,
-    context::{RywContext, Scope},
+    context::{Ended, RywContext, Scope},
     decide::Excluded,
     identify::Identity,
     lookup::{self, Lookup, Required},
@@ -31,7 +31,7 @@ use crate::{
     trace,
 };
 
-type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 pin_project! {
     /// The response of a [`RywService`](crate::RywService).
@@ -65,19 +65,19 @@ pin_project! {
     }
 }
 
-type Prepared = Result<Admitted, Refusal>;
+pub(crate) type Prepared = Result<Admitted, Refusal>;
 
 /// A request that may be served.
 pub(crate) struct Admitted {
-    scope: Scope,
-    announced: Option<Announced>,
+    pub(crate) scope: Scope,
+    pub(crate) announced: Option<Announced>,
 }
 
 /// Dropped when the request has ended: what was announced need not be announced again.
-type Announced = oneshot::Sender<Infallible>;
+pub(crate) type Announced = oneshot::Sender<Infallible>;
 
 /// Makes sure that a request which may have written leaves a mark, however it ends.
-struct Guard {
+pub(crate) struct Guard {
     scope: Scope,
     span: Span,
     /// The service has been called, and what it did has not been recorded yet.
@@ -90,9 +90,22 @@ impl Guard {
         Self { scope, span: span.clone(), armed, announced: None }
     }
 
+    /// Something that was announced, if need be, and has begun.
+    pub(crate) fn announced(span: &Span, scope: Scope, announced: Option<Announced>) -> Self {
+        let mut guard = Self::new(span, scope, true);
+        guard.announced = announced;
+        guard
+    }
+
     /// The request has ended, and its effect is recorded.
-    fn disarm(&mut self) {
+    pub(crate) fn disarm(&mut self) {
         (self.armed, self.announced) = (false, None);
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("armed", &self.armed).finish_non_exhaustive()
     }
 }
 
@@ -155,7 +168,7 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
     let may_wait = !identity.terms.ladder.wait.is_zero();
     match attempt(config, &identity.terms, &required, Duration::ZERO, may_wait, Excluded::These(&[])) {
         Attempt::Routed(routing) => {
-            let is_announced = identity.terms.is_announced;
+            let is_announced = identity.terms.is_announced();
             let scope = Scope::new(Arc::clone(config), identity, routing);
             if is_announced { Start::Wait(Box::pin(admit(Arc::clone(config), scope))) } else { Start::Routed(scope) }
         }
@@ -164,7 +177,7 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
     }
 }
 
-async fn prepare(config: Arc<Config>, identity: Identity, required: Required) -> Prepared {
+pub(crate) async fn prepare(config: Arc<Config>, identity: Identity, required: Required) -> Prepared {
     match route(&config, &identity, &required).await {
         Ok(routing) => admit(Arc::clone(&config), Scope::new(config, identity, routing)).await,
         Err(reason) => Err(refuse(&config, &required, reason)),
@@ -173,7 +186,7 @@ async fn prepare(config: Arc<Config>, identity: Identity, required: Required) ->
 
 /// Where everybody has to know of a write before it is made, this waits until they do.
 async fn admit(config: Arc<Config>, scope: Scope) -> Prepared {
-    let announcing = scope.ready().filter(|context| context.identity().terms.is_announced);
+    let announcing = scope.ready().filter(|context| context.identity().terms.is_announced());
     let (Some(context), Some(store)) = (announcing, &config.given_store) else {
         return Ok(Admitted { scope, announced: None });
     };
@@ -319,15 +332,25 @@ fn after<R, E>(context: &RywContext, answer: &Result<Response<R>, E>) -> Result<
         Ok(response) => outcome(terms.intent, ended.told, response),
         Err(_) => unanswered(terms.intent, ended.told),
     };
-    let shows =
-        |answer: &Result<Response<R>, E>| matches!(answer, Ok(response) if !response.status().is_server_error());
+    let shows = matches!(answer, Ok(response) if !response.status().is_server_error());
+    conclude(context, ended, found, shows)
+}
+
+/// The same for whatever has come to an end: `shows` is whether somebody has seen what it read.
+pub(crate) fn conclude(
+    context: &RywContext,
+    ended: Ended,
+    found: Outcome,
+    shows: bool,
+) -> Result<Option<Saved>, Work<Saved>> {
+    let terms = context.identity().terms;
     let effect = match found {
         Outcome::Unknown => Effect::Unknown,
         Outcome::Committed => {
             Effect::Write { known: ended.written, shown: terms.reads_raise_marks, served: ended.served }
         }
         // "Not found" and "not modified" show what is there as well.
-        Outcome::NotWritten if terms.reads_raise_marks && shows(answer) => Effect::Read { served: ended.served },
+        Outcome::NotWritten if terms.reads_raise_marks && shows => Effect::Read { served: ended.served },
         Outcome::NotWritten => return Ok(context.replace_dead_cookie()),
     };
     let keys = context.keys_to_mark();

@@ -16,6 +16,7 @@ use crate::{
 };
 
 static BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub(crate) type Keys = SmallVec<[SubjectKey; 2]>;
 
@@ -141,6 +142,8 @@ fn read_tokens(
 ) -> bool {
     let mut count = 0;
     let values = head.headers.get_all(&wire::TOKEN).iter().map(HeaderValue::as_bytes);
+    let events = config.event_ids.then(|| head.headers.get_all(&LAST_EVENT_ID).iter()).into_iter().flatten();
+    let values = values.chain(events.filter_map(in_event_id));
     for text in values.chain(head.headers.get_all(&BAGGAGE).iter().flat_map(in_baggage)) {
         count += 1;
         if let Some(session) = read_token(config, tenant, text, count, carried)
@@ -173,6 +176,11 @@ fn cookies<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]
     })
 }
 
+/// The token in the id of an event: behind the service's own id and a semicolon.
+fn in_event_id(header: &HeaderValue) -> Option<&[u8]> {
+    header.as_bytes().rsplit(|byte| *byte == b';').next().map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
 /// The tokens in W3C baggage: one member, in which dots separate them.
 fn in_baggage(header: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     let members = header.as_bytes().split(|byte| *byte == b',').filter_map(|member| {
@@ -198,8 +206,7 @@ fn read_token(
     let text = std::str::from_utf8(given).map_err(|_| TokenError::Malformed);
     match text.and_then(|text| Token::open(&config.keys, tenant, text)) {
         Ok(token) => {
-            let age = config.clock.now().saturating_sub(Duration::from_secs(token.issued_at.into()));
-            let marks = aged(config, token.marks, age);
+            let marks = aged_since(config, token.marks, token.issued_at);
             if marks.is_pending() {
                 carried.pending_since = carried.pending_since.max(token.issued_at);
             }
@@ -225,8 +232,12 @@ fn read_token(
 /// What a token requires now, of those that this service has signed for this tenant.
 pub(crate) fn open(config: &Config, tenant: &Tenant, text: &str) -> Result<Marks, TokenError> {
     let token = Token::open(&config.keys, tenant, text)?;
-    let age = config.clock.now().saturating_sub(Duration::from_secs(token.issued_at.into()));
-    Ok(aged(config, token.marks, age))
+    Ok(aged_since(config, token.marks, token.issued_at))
+}
+
+/// What was known at this time, in seconds since 1970, now.
+pub(crate) fn aged_since(config: &Config, marks: Marks, since: u32) -> Marks {
+    aged(config, marks, config.clock.now().saturating_sub(Duration::from_secs(since.into())))
 }
 
 /// What a token says once it has grown old. Its *pending* is over after the window (issue times are whole seconds):

@@ -79,6 +79,7 @@ pub struct RywLayerBuilder {
     sample_deadline: Duration,
     token_max_age: Duration,
     cookie: CookiePolicy,
+    event_ids: bool,
     tell_route: bool,
     primary_budget: usize,
     log_decisions: bool,
@@ -123,6 +124,7 @@ impl RywLayer {
             sample_deadline: Duration::from_millis(500),
             token_max_age: Duration::from_secs(24 * 60 * 60),
             cookie: CookiePolicy::Secure,
+            event_ids: false,
             tell_route: true,
             primary_budget: 256,
             log_decisions: false,
@@ -378,6 +380,15 @@ impl RywLayerBuilder {
         self
     }
 
+    /// Whether a token is read from `Last-Event-ID`, which browsers send when they connect again to server-sent events:
+    /// what [`RywStream::event_id`](crate::RywStream::event_id) has made, an id of the service's own and a token behind
+    /// a semicolon. Any other id is taken for a token that can't be believed: its session's marks are unknown. Default:
+    /// false.
+    pub const fn event_ids(mut self, read: bool) -> Self {
+        self.event_ids = read;
+        self
+    }
+
     /// Whether browsers get a cookie. Default: [`CookiePolicy::Secure`].
     pub const fn cookie(mut self, policy: CookiePolicy) -> Self {
         self.cookie = policy;
@@ -448,6 +459,7 @@ impl RywLayerBuilder {
             sample_deadline,
             token_max_age,
             cookie,
+            event_ids,
             tell_route,
             primary_budget,
             log_decisions,
@@ -509,6 +521,7 @@ impl RywLayerBuilder {
             sample_deadline,
             token_max_age,
             cookie,
+            event_ids,
             tell_route,
             budget: Budget::new(primary_budget),
             stats: Stats::new(),

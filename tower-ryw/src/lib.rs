@@ -42,6 +42,9 @@ mod error;
 mod clock;
 mod problem;
 mod policy;
+mod grpc;
+#[cfg(feature = "body")]
+mod body;
 mod observe;
 mod trace;
 mod window;
@@ -59,12 +62,15 @@ mod record;
 mod annotate;
 mod context;
 mod future;
+mod stream;
 mod service;
 mod layer;
 mod env;
 mod router;
 mod replay;
 
+#[cfg(feature = "body")]
+pub use body::{ClassifyBody, ClassifyBodyFuture, ClassifyBodyLayer, ReadAhead};
 pub use config::CookiePolicy;
 #[cfg(feature = "axum")]
 pub use context::MissingLayer;
@@ -72,6 +78,9 @@ pub use context::{RywContext, TooManySubjects, WithContext};
 pub use decide::Route;
 pub use error::{ConfigError, ConfigErrorKind, OutboxError, OutboxErrorKind};
 pub use future::ResponseFuture;
+pub use grpc::GrpcMethods;
+#[cfg(feature = "grpc-schema")]
+pub use grpc::SchemaError;
 pub use guarded::StoreHealth;
 pub use layer::{RywLayer, RywLayerBuilder};
 pub use memory::{LocalStore, LocalStoreBuilder};
@@ -82,6 +91,10 @@ pub use record::Run;
 pub use replay::{Replay, ReplayFuture, ReplayLayer};
 pub use router::RywRouter;
 pub use service::RywService;
+pub use stream::{
+    Delivered, GrpcTrailers, GrpcTrailersBody, GrpcTrailersFuture, GrpcTrailersLayer, RywMessage, RywStream,
+    StreamError, StreamErrorKind,
+};
 pub use topology::{NodeName, Topology};
 pub use window::{AdaptiveWindow, Measurement};
 

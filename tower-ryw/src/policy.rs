@@ -67,6 +67,10 @@ where
     }
 }
 
+/// What a request's body has said; an extension that a `ClassifyBodyLayer` makes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyIntent(pub(crate) Intent);
+
 /// The default: GET, HEAD, OPTIONS and TRACE (RFC 9110, section 9.2.1) and QUERY (RFC 10008) read; all else writes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SafeMethods;
@@ -207,11 +211,16 @@ pub(crate) struct Terms {
     /// Whether reads raise the session's marks, at this level or because the route demands it.
     pub(crate) reads_raise_marks: bool,
     pub(crate) ladder: Ladder,
-    /// It writes, and everybody is to know before it does.
-    pub(crate) is_announced: bool,
+    /// Writes are announced: everybody is to know before they are made.
+    pub(crate) strict_writes: bool,
 }
 
 impl Terms {
+    /// Whether it writes, and everybody is to know before it does.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.strict_writes && self.intent == Intent::Write
+    }
+
     /// Whether a write must come after what the session has written and seen before.
     pub(crate) fn orders_writes(&self) -> bool {
         self.level >= Level::Session
@@ -226,7 +235,8 @@ impl Policy {
         let chosen = asked.unwrap_or(self.default).min(self.maximum).max(minimum);
         let bounds =
             [minimum, chosen].map(|level| if let Level::BoundedStaleness(bound) = level { Some(bound) } else { None });
-        let intent = rule.and_then(|rule| rule.intent).unwrap_or_else(|| self.classify.classify(head));
+        let intent =
+            rule.and_then(|rule| rule.intent).or_else(|| by_body(head)).unwrap_or_else(|| self.classify.classify(head));
         let strict = rule.and_then(|rule| rule.strict_writes).unwrap_or(self.strict_writes);
         Terms {
             intent,
@@ -234,9 +244,13 @@ impl Policy {
             bound: bounds.into_iter().flatten().min(),
             reads_raise_marks: chosen.reads_raise_marks() || minimum.reads_raise_marks(),
             ladder: rule.and_then(|rule| rule.ladder).unwrap_or(self.ladder),
-            is_announced: strict && intent == Intent::Write,
+            strict_writes: strict,
         }
     }
+}
+
+fn by_body(head: RequestHead<'_>) -> Option<Intent> {
+    head.extensions.get::<BodyIntent>().map(|BodyIntent(intent)| *intent)
 }
 
 impl fmt::Debug for Policy {

@@ -103,18 +103,23 @@ impl Refusal {
         Self::NotAnnounced { retry_after: Duration::from_secs(1) }
     }
 
+    /// What is wrong and what to do, for the client.
+    pub(crate) fn detail(&self) -> &str {
+        match self {
+            Self::BadRequest { detail } => detail,
+            Self::Behind { reason, .. } => explain(*reason),
+            Self::NotAnnounced { .. } => NOT_ANNOUNCED,
+            Self::Lost(_) => LOST,
+        }
+    }
+
     pub(crate) fn response<B: AnswerBody>(&self, protocol: Protocol) -> Response<B> {
-        let (status, title, detail, grpc) = match self {
-            Self::BadRequest { detail } => {
-                (StatusCode::BAD_REQUEST, "Bad request", detail.as_str(), GRPC_INVALID_ARGUMENT)
-            }
-            Self::Behind { reason, .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Not fresh enough yet", explain(*reason), GRPC_UNAVAILABLE)
-            }
-            Self::NotAnnounced { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Write not accepted", NOT_ANNOUNCED, GRPC_UNAVAILABLE)
-            }
-            Self::Lost(_) => (StatusCode::CONFLICT, "Earlier work is lost", LOST, GRPC_FAILED_PRECONDITION),
+        let detail = self.detail();
+        let (status, title, grpc) = match self {
+            Self::BadRequest { .. } => (StatusCode::BAD_REQUEST, "Bad request", GRPC_INVALID_ARGUMENT),
+            Self::Behind { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Not fresh enough yet", GRPC_UNAVAILABLE),
+            Self::NotAnnounced { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Write not accepted", GRPC_UNAVAILABLE),
+            Self::Lost(_) => (StatusCode::CONFLICT, "Earlier work is lost", GRPC_FAILED_PRECONDITION),
         };
         let mut response = match protocol {
             Protocol::Http => {

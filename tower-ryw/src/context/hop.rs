@@ -5,7 +5,7 @@ use std::future::Future;
 use http::HeaderValue;
 use ryw_core::{Mark, Marks, Reason, SubjectKey, Update, wire};
 
-use super::{Inner, RywContext};
+use super::{Inner, Progress, RywContext};
 use crate::{decide::Route, identify};
 
 /// What services that a request has called have answered.
@@ -66,18 +66,21 @@ impl RywContext {
             return None;
         }
         let keys = self.session_keys();
-        let mut progress = progress.lock();
-        progress.hop.marks.join(&marks);
-        // What it reads from here on has to contain that.
-        if self.level().follows_marks() && matches!(self.planned(&progress).0, Route::Replica { .. }) {
-            progress.redirected = Some((Route::Primary, Reason::Behind));
-        }
+        self.must_see(&mut progress.lock(), &marks);
         let mut kept: Marks = marks.positions().iter().copied().map(Mark::At).collect();
         if marks.is_unknown() && config.topology.is_some() {
             kept.join(&Marks::unknown());
         }
         let hold = (marks.is_pending() || marks.is_unknown()).then(|| config.window.now());
         Some((keys, Update { marks: kept, hold }))
+    }
+
+    /// What the request reads from here on has to contain that, and the response tells it.
+    pub(super) fn must_see(&self, progress: &mut Progress, marks: &Marks) {
+        progress.hop.marks.join(marks);
+        if self.level().follows_marks() && matches!(self.planned(progress).0, Route::Replica { .. }) {
+            progress.redirected = Some((Route::Primary, Reason::Behind));
+        }
     }
 
     /// The session under all names that it may be looked up by; one is born if there is none.

@@ -4,6 +4,7 @@
 #[cfg(feature = "axum")]
 mod extract;
 mod hop;
+mod ongoing;
 mod scope;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -32,6 +33,7 @@ use crate::{
 
 #[cfg(feature = "axum")]
 pub use extract::MissingLayer;
+pub(crate) use ongoing::Known;
 pub(crate) use scope::Scope;
 pub use scope::WithContext;
 
@@ -83,6 +85,10 @@ struct Progress {
     redirected: Option<(Route, Reason)>,
     /// What services that it has called have answered.
     hop: hop::Learned,
+    /// What the session must see once it goes on after the response; `None` where nobody has asked for that.
+    known: Option<Known>,
+    /// The request whose session goes on, where this is one of its messages.
+    outer: Option<RywContext>,
     /// Places in the primary's budget.
     permits: Vec<Permit>,
     /// The response has left, or never will.
@@ -105,6 +111,24 @@ pub(crate) struct Ended {
     pub(crate) written: Marks,
     /// Who has served it.
     pub(crate) served: Served,
+}
+
+/// What there is to tell of a request that has ended.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    pub(crate) route: Route,
+    pub(crate) reason: Reason,
+    /// What the session must see from here on.
+    pub(crate) marks: Marks,
+    /// A write is on its way since now.
+    pub(crate) fresh: bool,
+    /// The client does not know all of the marks.
+    pub(crate) news: bool,
+    pub(crate) achieved: bool,
+    pub(crate) lost: Option<Lost>,
+    /// The session that was born with it.
+    pub(crate) born: Option<SessionId>,
+    pub(crate) relayed: Vec<http::HeaderValue>,
 }
 
 /// Waits until something that a request has started can't commit any more.
@@ -466,13 +490,10 @@ impl RywContext {
         let Inner { config, identity, progress, .. } = &*self.0;
         let mut progress = progress.lock();
         if !identity.has_session && progress.born.is_none() {
-            match SessionId::random() {
-                Ok(session) => {
-                    let key = config.keys.newest().session(&identity.tenant, &session);
-                    progress.born = Some((session, key));
-                }
-                Err(error) => tracing::error!(%error, "no session could be started"),
-            }
+            progress.born = match &progress.outer {
+                Some(outer) => outer.newborn(),
+                None => born(config, &identity.tenant),
+            };
         }
         progress.keys(identity)
     }
@@ -484,6 +505,7 @@ impl RywContext {
         let saved = record_unknown(config, &keys);
         config.recorded(saved.event);
         self.hold_unfinished(keys);
+        self.goes_on_after(&saved.marks);
         saved
     }
 
@@ -524,8 +546,8 @@ impl RywContext {
         told.unwrap_or_else(|| self.planned(&progress))
     }
 
-    /// Writes onto the response what the client is told.
-    pub(crate) fn annotate(&self, saved: Option<Saved>, headers: &mut http::HeaderMap) {
+    /// What there is to tell of the request once its effect is recorded.
+    pub(crate) fn summary(&self, saved: Option<Saved>) -> Summary {
         let Inner { config, identity, required, decision, progress, .. } = &*self.0;
         let lost = match &saved {
             Some(saved) => self.lost_of(&required.marks).max(self.lost_of(&saved.marks)),
@@ -551,19 +573,27 @@ impl RywContext {
             news |= marks != required.marks || born.is_some();
         }
         marks.join(&hop.marks);
-        let token = news.then(|| self.seal(marks, fresh)).flatten();
         if let Some(lost) = lost {
             config.lost_told(lost);
         }
+        let achieved = decision.achieved && !degraded && !(identity.terms.level.follows_marks() && lost.is_some());
+        Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed: hop.relayed }
+    }
+
+    /// Writes onto the response what the client is told.
+    pub(crate) fn annotate(&self, saved: Option<Saved>, headers: &mut http::HeaderMap) {
+        let Inner { config, identity, decision, .. } = &*self.0;
+        let Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed } = self.summary(saved);
+        self.goes_on_after(&marks);
         let note = Note {
             route: &route,
             reason,
             level: identity.terms.level,
             waited: decision.waited,
-            achieved: decision.achieved && !degraded && !(identity.terms.level.follows_marks() && lost.is_some()),
+            achieved,
             session: born.as_ref().or(identity.session.as_ref()),
-            token,
-            relayed: &hop.relayed,
+            token: news.then(|| self.seal(marks, fresh)).flatten(),
+            relayed: &relayed,
             set_cookie: identity.by_cookie || born.is_some(),
             lost,
         };
@@ -584,10 +614,29 @@ impl RywContext {
             true => *identity.keys.first()?,
             false => progress.lock().born.as_ref()?.1,
         };
-        let now = u32::try_from(config.clock.now().as_secs()).unwrap_or(u32::MAX);
+        let now = seconds(config);
         let since = identity.carried.pending_since;
         let issued_at = if marks.is_pending() && !fresh && since > 0 { since } else { now };
         Some(Token { session, issued_at, marks }.seal(&config.keys, &identity.tenant))
+    }
+}
+
+/// Seconds since 1970, as tokens have them.
+fn seconds(config: &Config) -> u32 {
+    u32::try_from(config.clock.now().as_secs()).unwrap_or(u32::MAX)
+}
+
+/// A new session.
+fn born(config: &Config, tenant: &Tenant) -> Option<(SessionId, SubjectKey)> {
+    match SessionId::random() {
+        Ok(session) => {
+            let key = config.keys.newest().session(tenant, &session);
+            Some((session, key))
+        }
+        Err(error) => {
+            tracing::error!(%error, "no session could be started");
+            None
+        }
     }
 }
 

@@ -33,6 +33,11 @@ pub(super) fn current() -> Option<RywContext> {
     CURRENT.try_with(|current| current.try_borrow_mut().ok()?.context()).ok().flatten()
 }
 
+/// The same, unless nobody has asked for it yet.
+pub(super) fn made() -> Option<RywContext> {
+    CURRENT.try_with(|current| current.try_borrow().ok()?.ready().cloned()).ok().flatten()
+}
+
 /// What belongs to the request that is being polled.
 #[derive(Default)]
 pub(crate) enum Scope {

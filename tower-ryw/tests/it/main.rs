@@ -4,11 +4,14 @@
 
 mod away;
 mod bad_input;
+#[cfg(feature = "body")]
+mod bodies;
 mod cancel;
 mod cluster;
 mod context;
 mod gate;
 mod harness;
+mod hostile;
 mod killed;
 mod ladder;
 mod levels;
@@ -22,9 +25,11 @@ mod router;
 mod runs;
 mod sessions;
 mod slow_store;
+mod stream;
 mod strict;
 mod tokens;
 mod trace;
 mod unfinished;
 mod wait;
+mod web;
 mod window;
