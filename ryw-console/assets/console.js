@@ -15,7 +15,9 @@ let dismissed = null;
 let announced = null;
 let paused = false;
 let chosen = null;
-let asked = { session: '', primaryReads: false };
+const FEW = 25;
+const MOST = 500;
+let asked = { session: '', primaryReads: false, limit: FEW };
 let drawnDecisions = '';
 let asking = 0;
 
@@ -56,9 +58,9 @@ function row(table, cells) {
   const made = cells.map((cell, at) => {
     const { content, ...rest } = cell instanceof Object && 'content' in cell ? cell : { content: cell };
     const contents = Array.isArray(content) ? content : [content];
-    if (at === 0) return make('th', { scope: 'row', role: 'rowheader', ...rest }, ...contents);
+    if (at === 0) return make('th', { scope: 'row', role: 'rowheader', ...rest }, make('span', {}, ...contents));
     const classes = [heads[at].className, rest.class].filter(Boolean).join(' ');
-    return make('td', { role: 'cell', 'data-label': heads[at].textContent, ...rest, class: classes || null }, ...contents);
+    return make('td', { role: 'cell', 'data-label': heads[at].textContent, ...rest, class: classes || null }, make('span', {}, ...contents));
   });
   return make('tr', { role: 'row' }, ...made);
 }
@@ -125,7 +127,7 @@ function showAnswers() {
   const percent = `${share < 10 && share > 0 ? share.toFixed(1) : Math.round(share)} %`;
   answer('a-reads', reads === 0 ? 'No reads yet' : percent,
     reads === 0 ? 'In the last 15 minutes.'
-      : `${number.format(routing.reads_by_primary)} of ${count(reads, 'read', 'reads')} in the last 15 minutes. They are listed below.`);
+      : `${number.format(routing.reads_by_primary)} of ${count(reads, 'read', 'reads')} in the last 15 minutes. “Last decisions” lists them.`);
 
   const causes = routing.reasons.filter((reason) => reason.reason !== 'write' && reason.primary > 0);
   causes.sort((a, b) => b.primary - a.primary);
@@ -137,7 +139,7 @@ function showAnswers() {
   if (epoch === null) answer('a-lag', 'Not known', 'The layer was given no positions, or no node has answered yet.', health.nodes.length > 0 ? 'degraded' : 'ok');
   else if (oldest === null) answer('a-lag', 'No replica', 'None is in service.', 'degraded');
   else {
-    const text = `${oldest.name} is furthest behind, by ${plain(oldest.lag)} of log. ${count(replicas.length, 'replica', 'replicas')} in service.`;
+    const text = `${oldest.name} is furthest behind, by ${oldest.lag === 1 ? '1 unit' : `${plain(oldest.lag)} units`} of log. ${count(replicas.length, 'replica', 'replicas')} in service.`;
     answer('a-lag', duration(oldest.lag_seconds), text, oldest.status);
   }
 
@@ -238,7 +240,7 @@ function shape(tag, attributes, text) {
 
 function ceiling(most) {
   const magnitude = 10 ** Math.floor(Math.log10(Math.max(most, 1)));
-  const step = [1, 2, 4, 5, 10].find((step) => step * magnitude >= most) ?? 10;
+  const step = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find((step) => step * magnitude >= most) ?? 10;
   return Math.max(step * magnitude, 4);
 }
 
@@ -323,10 +325,11 @@ function showDecisions(decisions) {
     milliseconds(one.waited_ms),
     { content: sessionButton(one.session, `d${one.number}`) },
   ])), 'Nothing to show.');
+  $('more').hidden = decisions.length < asked.limit || asked.limit >= MOST;
 }
 
 function filter() {
-  asked = { session: $('session').value.trim(), primaryReads: $('primary-reads').checked };
+  asked = { session: $('session').value.trim(), primaryReads: $('primary-reads').checked, limit: FEW };
   refresh();
 }
 
@@ -340,7 +343,7 @@ async function json(path) {
 
 async function refresh() {
   const turn = (asking += 1);
-  const query = new URLSearchParams({ session: asked.session, primary_reads: asked.primaryReads });
+  const query = new URLSearchParams({ session: asked.session, primary_reads: asked.primaryReads, limit: asked.limit });
   try {
     const [state, decisions] = await Promise.all([json('ryw/live'), json(`ryw/decisions?${query}`)]);
     // An answer that was overtaken by a newer question is not shown.
@@ -393,6 +396,10 @@ $('clear').addEventListener('click', () => {
   $('session').value = '';
   $('primary-reads').checked = false;
   filter();
+});
+$('more').addEventListener('click', () => {
+  asked.limit = Math.min(asked.limit + 100, MOST);
+  refresh();
 });
 for (const input of document.querySelectorAll('input[name=span]')) input.addEventListener('change', () => choose(null));
 $('chart').addEventListener('keydown', (event) => {
