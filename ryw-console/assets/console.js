@@ -71,7 +71,14 @@ function fill(table, rows, nothing) {
   const body = $(table).querySelector('tbody');
   // Whoever is on a button in the table stays there.
   const key = body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-  body.replaceChildren(...(rows.length > 0 ? rows : [empty()]));
+  const wanted = rows.length > 0 ? rows : [empty()];
+  while (body.children.length > wanted.length) body.lastElementChild.remove();
+  // What has not changed stays, so that nobody's click falls between two of the same.
+  wanted.forEach((row, at) => {
+    const there = body.children[at];
+    if (there === undefined) body.append(row);
+    else if (!there.isEqualNode(row)) there.replaceWith(row);
+  });
   if (key) [...body.querySelectorAll('button')].find((button) => button.dataset.key === key)?.focus();
 }
 

@@ -146,7 +146,7 @@ async fn reasons_and_routing_are_explained() {
         assert!(browser.eval(drawn).await.as_u64().unwrap() >= 1);
         let explained = browser.eval("document.querySelectorAll('#reasons tbody tr, #others dt').length").await;
         assert_eq!(explained, 15, "every reason is explained");
-        browser.click(".spans label:first-child").await;
+        browser.click(".spans label:first-of-type").await;
         browser.until("the span is chosen", "span().seconds === 60").await;
     })
     .await;
