@@ -1,5 +1,7 @@
 //! Who may look.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
@@ -45,24 +47,20 @@ impl Access {
         Ok(())
     }
 
-    fn check(&self, request: &Request) -> Result<(), Response> {
+    /// The answer to who may not look.
+    fn refuse(&self, request: &Request) -> Option<Response> {
         let Some(secret) = &self.token else {
             let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
             let host = host.or(request.uri().authority().map(|authority| authority.as_str()));
-            return match host.is_some_and(|host| self.admits(host)) {
-                true => Ok(()),
-                false => {
-                    Err((StatusCode::MISDIRECTED_REQUEST, "not by this name; see Console::allow_host\n")
-                        .into_response())
-                }
-            };
+            let refused = (StatusCode::MISDIRECTED_REQUEST, "not by this name; see Console::allow_host\n");
+            return (!host.is_some_and(|host| self.admits(host))).then(|| refused.into_response());
         };
         if given(request.headers()).is_some_and(|given| secret.is(&given)) {
-            return Ok(());
+            return None;
         }
         let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"console\", charset=\"UTF-8\"")];
-        Err((StatusCode::UNAUTHORIZED, ask, "the console's token, as a password or as a bearer token\n")
-            .into_response())
+        let text = "the console's token, as a password or as a bearer token\n";
+        Some((StatusCode::UNAUTHORIZED, ask, text).into_response())
     }
 
     fn admits(&self, host: &str) -> bool {
@@ -102,10 +100,10 @@ fn given(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Around every route.
-pub(crate) async fn guard(State(access): State<std::sync::Arc<Access>>, request: Request, next: Next) -> Response {
-    let mut response = match access.check(&request) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal,
+pub(crate) async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let mut response = match access.refuse(&request) {
+        Some(refusal) => refusal,
+        None => next.run(request).await,
     };
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
