@@ -107,7 +107,11 @@ impl Browser {
     /// How it looks: the width of the window, and whether it is dark.
     pub(crate) async fn look(&self, width: u32, dark: bool) {
         let scheme = if dark { "dark" } else { "light" };
-        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        // Without motion, so that colours are not measured on their way.
+        let features = json!([
+            { "name": "prefers-color-scheme", "value": scheme },
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ]);
         let size = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700 });
         self.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;

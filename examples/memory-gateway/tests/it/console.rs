@@ -49,7 +49,7 @@ async fn other_machines_need_the_token() {
     assert!(refused.code == Some(2) && refused.stderr.contains("--console-token-file"), "{refused:?}");
 
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    write!(file, "short\n").unwrap();
+    writeln!(file, "short").unwrap();
     let path = file.path().to_str().unwrap().to_owned();
     let refused =
         finish(command(&["--listen", "127.0.0.1:0", "--console", "0.0.0.0:0", "--console-token-file", &path])).await;
