@@ -2,14 +2,34 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use ryw_core::{Level, Lost, Reason, TokenError};
+use ryw_core::{Level, Lost, Reason, SessionId, SubjectKey, TokenError};
 use tokio::time::Instant;
 
 /// Watches what the layer does. Every method has an empty default; called on the request's task, so be quick.
+///
+/// A pair of observers is an observer, so several can watch one layer:
+///
+/// ```
+/// use tower_ryw::{Observe, RywLayer};
+///
+/// #[derive(Debug)]
+/// struct Metrics;
+/// #[derive(Debug)]
+/// struct Console;
+///
+/// impl Observe for Metrics {}
+/// impl Observe for Console {}
+///
+/// RywLayer::builder().observer((Metrics, Console)).build()?;
+/// # Ok::<(), tower_ryw::ConfigError>(())
+/// ```
 pub trait Observe: fmt::Debug + Send + Sync + 'static {
     /// A request was answered, or cut short; not one that has no session and needs no replica.
     fn routed(&self, event: &Routed<'_>) {
@@ -33,6 +53,47 @@ pub trait Observe: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// Both are told, in this order.
+impl<A: Observe, B: Observe> Observe for (A, B) {
+    fn routed(&self, event: &Routed<'_>) {
+        self.0.routed(event);
+        self.1.routed(event);
+    }
+
+    fn recorded(&self, event: Recorded) {
+        self.0.recorded(event);
+        self.1.recorded(event);
+    }
+
+    fn token_refused(&self, error: TokenError) {
+        self.0.token_refused(error);
+        self.1.token_refused(error);
+    }
+
+    fn lost_told(&self, lost: Lost) {
+        self.0.lost_told(lost);
+        self.1.lost_told(lost);
+    }
+}
+
+impl<T: Observe + ?Sized> Observe for Arc<T> {
+    fn routed(&self, event: &Routed<'_>) {
+        (**self).routed(event);
+    }
+
+    fn recorded(&self, event: Recorded) {
+        (**self).recorded(event);
+    }
+
+    fn token_refused(&self, error: TokenError) {
+        (**self).token_refused(error);
+    }
+
+    fn lost_told(&self, lost: Lost) {
+        (**self).lost_told(lost);
+    }
+}
+
 /// Where one request was sent.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -53,6 +114,10 @@ pub struct Routed<'a> {
     pub waited: Duration,
     /// Whether the level was achieved.
     pub achieved: bool,
+    /// The session, as the mark store knows it; `None` for a request without one.
+    pub session: Option<SubjectKey>,
+    /// Its name, where the client told it. Not to be shown or kept: it is the client's own.
+    pub session_name: Option<&'a SessionId>,
 }
 
 impl Routed<'_> {
@@ -267,11 +332,25 @@ mod tests {
             took: Duration::ZERO,
             waited: Duration::ZERO,
             achieved: true,
+            session: None,
+            session_name: None,
         };
         stats.routed(&event);
         stats.routed(&Routed { primary: false, reason: Reason::CaughtUp, ..event });
         stats.routed(&event);
         let expected = [("replica", Reason::CaughtUp, 1), ("primary", Reason::Behind, 2)];
         assert_eq!(stats.snapshot().routed, expected);
+    }
+
+    #[test]
+    fn both_of_two_observers_are_told() {
+        let (one, other) = (Arc::new(Stats::new()), Arc::new(Stats::new()));
+        let both = (Arc::clone(&one), Arc::clone(&other));
+        both.recorded(Recorded::UnknownOutcome);
+        both.token_refused(TokenError::Malformed);
+        both.lost_told(Lost { epoch: ryw_core::Epoch::new(2), was: ryw_core::Epoch::new(1) });
+        for told in [one.snapshot(), other.snapshot()] {
+            assert_eq!((told.unknown_outcomes, told.tokens_refused, told.lost_told), (1, 1, 1));
+        }
     }
 }

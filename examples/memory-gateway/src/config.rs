@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -16,6 +16,9 @@ pub(crate) struct Cli {
     pub(crate) listen: SocketAddr,
 
     #[command(flatten)]
+    pub(crate) console: ConsoleOptions,
+
+    #[command(flatten)]
     pub(crate) backend: BackendOptions,
 }
 
@@ -25,6 +28,17 @@ pub(crate) enum Command {
     Serve,
     /// Drive load without the layer, with a time window, and with tower-ryw, and print what each lets through
     Demo(DemoOptions),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConsoleOptions {
+    /// Show operators a page here, at /ryw [default: none]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
+    pub(crate) console: Option<SocketAddr>,
+
+    /// A file with the secret that the page asks for; without one it is shown on this machine only
+    #[arg(long, global = true, value_name = "FILE", requires = "console")]
+    pub(crate) console_token_file: Option<PathBuf>,
 }
 
 /// Without any of these: a store in this process, whose replicas apply its log late.
@@ -102,6 +116,8 @@ mod tests {
             (&["--lag-ms", "soon"], ["--lag-ms", "invalid digit"]),
             (&["--listen", "8080"], ["--listen", "invalid socket address"]),
             (&["demo", "--seconds", "0"], ["--seconds", "1..=3600"]),
+            (&["--console", "9090"], ["--console", "invalid socket address"]),
+            (&["--console-token-file", "secret"], ["--console", "required"]),
             (&["fly"], ["fly", "unrecognized subcommand"]),
         ] {
             let all = std::iter::once("memory-gateway").chain(arguments.iter().copied());

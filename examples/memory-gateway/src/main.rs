@@ -5,6 +5,7 @@
 
 mod backend;
 mod config;
+mod console;
 mod demo;
 mod problem;
 mod prometheus;

@@ -3,6 +3,7 @@
 use std::{error::Error, future::IntoFuture, process::ExitCode, time::Duration};
 
 use axum::Router;
+use ryw_console::Recorder;
 use ryw_telemetry::Metrics;
 use tokio::net::TcpListener;
 use tower_ryw::{CookiePolicy, RywLayer};
@@ -10,8 +11,9 @@ use tower_ryw::{CookiePolicy, RywLayer};
 use crate::{
     backend::{Backend, Via},
     config::Cli,
+    console,
     prometheus::Prometheus,
-    routes::{App, Insight, memory, operators, tenant_of},
+    routes::{App, Insight, memory, operators, statistics, tenant_of},
     store::Shared,
 };
 
@@ -23,8 +25,10 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     RywLayer::from_env()?;
     let listener =
         TcpListener::bind(cli.listen).await.map_err(|error| format!("can't listen on {}: {error}", cli.listen))?;
+    let console = console::bind(&cli.console).await?;
     let backend = Backend::open(&cli.backend).await?;
-    let app = app(cli, &backend)?;
+    let insight = insight(cli, &backend)?;
+    let app = app(cli, insight.clone());
 
     println!("memory-gateway listens on http://{} ({})", listener.local_addr()?, backend.describe());
     println!(
@@ -35,6 +39,13 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
         "      curl -i -H 'X-Session-ID: me' -H 'X-Consistency-Level: RYW' http://{}/v1/memory/acme/greeting",
         listener.local_addr()?
     );
+    let _console = match console {
+        Some((listener, token)) => {
+            println!("operators look at http://{}/ryw", listener.local_addr()?);
+            Some(console::serve(listener, token.as_deref(), insight)?)
+        }
+        None => None,
+    };
     let server = axum::serve(listener, app).with_graceful_shutdown(interrupted()).into_future();
     let overdue = async {
         interrupted().await;
@@ -54,15 +65,23 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All routes: the values inside of the layer, the operators' routes outside.
-fn app(cli: &Cli, backend: &Backend) -> Result<Router, Box<dyn Error>> {
+/// All routes: the values inside of the layer, the operators' routes outside. What is only for administrators is not for
+/// other machines.
+fn app(cli: &Cli, insight: Insight) -> Router {
+    let memory = memory(App { backend: insight.backend.clone(), via: Via::Request }).layer(insight.layer.clone());
+    let app = memory.merge(operators(insight.clone()));
+    if cli.listen.ip().is_loopback() { app.merge(statistics(insight)) } else { app }
+}
+
+/// The layer, and what is seen of it.
+fn insight(cli: &Cli, backend: &Backend) -> Result<Insight, Box<dyn Error>> {
     let shared = Shared::open(&cli.backend.redis)?;
     let prometheus = Prometheus::new()?;
     let meter = prometheus.meter();
-    let metrics = Metrics::new(&meter);
+    let (metrics, recorder) = (Metrics::new(&meter), Recorder::new());
     let layer = shared
         .layer()
-        .observer(metrics.clone())
+        .observer((metrics.clone(), recorder.clone()))
         .from_env()?
         .positions(backend.topology().clone())
         .tenant(tenant_of)
@@ -71,9 +90,7 @@ fn app(cli: &Cli, backend: &Backend) -> Result<Router, Box<dyn Error>> {
         .build()?;
     metrics.watch(&layer);
     shared.watch(&meter);
-    let insight = Insight { backend: backend.clone(), layer: layer.clone(), shared, prometheus };
-    let memory = memory(App { backend: backend.clone(), via: Via::Request }).layer(layer);
-    Ok(memory.merge(operators(insight)))
+    Ok(Insight { backend: backend.clone(), layer, recorder, shared, prometheus })
 }
 
 /// Ctrl-C, or the signal that ends services.

@@ -523,15 +523,18 @@ impl RywContext {
             Route::Replica { node } => node.as_ref().map(NodeName::as_str),
             Route::Primary => None,
         };
+        let Identity { terms, session, keys, has_session, arrived, .. } = &self.0.identity;
         let routed = Routed {
             primary: route == Route::Primary,
             node,
             reason,
-            level: self.level(),
-            read: self.0.identity.terms.intent == Intent::Read,
-            took: self.0.identity.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed()),
+            level: terms.level,
+            read: terms.intent == Intent::Read,
+            took: arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed()),
             waited: self.waited(),
             achieved: self.0.decision.achieved,
+            session: keys.first().copied().filter(|_| *has_session),
+            session_name: session.as_ref(),
         };
         self.0.config.routed(&routed);
         let epoch = || self.0.config.topology.as_ref()?.view().epoch();

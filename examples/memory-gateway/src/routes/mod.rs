@@ -2,12 +2,13 @@
 
 mod memory;
 mod operators;
+mod system;
 
 use axum::http::{Method, StatusCode, Uri};
 
 use crate::problem::Problem;
 pub(crate) use memory::{App, memory, tenant_of};
-pub(crate) use operators::{Insight, operators};
+pub(crate) use operators::{Insight, operators, statistics};
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let accepted = match uri.path() {

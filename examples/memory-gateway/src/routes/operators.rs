@@ -9,20 +9,21 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tower_ryw::{RywLayer, topology::NodeState};
+use ryw_console::{
+    Recorder,
+    health::{Status, Thresholds, health, is_ready},
+};
+use tower_ryw::RywLayer;
 
-use super::wrong_method;
+use super::{system, wrong_method};
 use crate::{backend::Backend, prometheus::Prometheus, store::Shared};
-
-/// Seconds of lag from which a node is degraded, or critical.
-const LAG_DEGRADED: f64 = 10.0;
-const LAG_CRITICAL: f64 = 30.0;
 
 /// What the operators' routes show.
 #[derive(Clone, Debug)]
 pub(crate) struct Insight {
     pub(crate) backend: Backend,
     pub(crate) layer: RywLayer,
+    pub(crate) recorder: Recorder,
     pub(crate) shared: Shared,
     pub(crate) prometheus: Prometheus,
 }
@@ -30,8 +31,17 @@ pub(crate) struct Insight {
 /// Not to be wrapped in a layer.
 pub(crate) fn operators(insight: Insight) -> Router {
     Router::new()
-        .route("/v1/health", get(health))
+        .route("/v1/health", get(verdict))
+        .route("/livez", get("ok\n"))
+        .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(insight)
+}
+
+/// For administrators.
+pub(crate) fn statistics(insight: Insight) -> Router {
+    Router::new()
         .route("/api/admin/read-after-write/stats", get(stats))
         .method_not_allowed_fallback(wrong_method)
         .with_state(insight)
@@ -43,40 +53,30 @@ impl Insight {
     }
 }
 
-async fn health(State(insight): State<Insight>) -> Response {
-    let view = insight.backend.topology().view();
-    let end = view.primary().and_then(|primary| primary.applied());
-    let mut worst = if view.primary().is_none() { 2 } else { 0 };
-    let mut nodes = Vec::new();
-    for node in view.nodes() {
-        let lag = node.fresh_as_of().map(|since| since.elapsed().as_secs_f64());
-        let behind = node.applied().zip(end).map(|(applied, end)| end.offset().saturating_sub(applied.offset()));
-        let grade = match (node.state(), lag) {
-            (NodeState::Primary, _) => 0,
-            (NodeState::Replica, Some(lag)) if lag < LAG_DEGRADED => 0,
-            (NodeState::Replica, Some(lag)) if lag < LAG_CRITICAL => 1,
-            (NodeState::Replica, _) => 2,
-            _ => 1,
-        };
-        worst = worst.max(grade);
-        nodes.push(serde_json::json!({
-            "name": node.name().as_str(),
-            "state": format!("{:?}", node.state()).to_lowercase(),
-            "epoch": node.applied().map(|position| position.epoch().get()),
-            "position": node.applied().map(|position| position.offset()),
-            "lag": behind,
-            "lag_seconds": lag,
-            "last_seen_ms": node.read_at().map(|at| at.elapsed().as_millis()),
-        }));
+/// The verdict of the console, with the store as this program knows it. 503 when critical.
+async fn verdict(State(insight): State<Insight>) -> Response {
+    let health = health(&insight.layer, &insight.recorder, &Thresholds::default());
+    let code = if health.status == Status::Critical { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let store = insight.shared.describe(insight.marks(), insight.layer.store_health());
+    let said = serde_json::json!({
+        "status": health.status,
+        "findings": health.findings,
+        "nodes": health.nodes,
+        "store": store,
+        "reads": health.reads,
+        "writes": health.writes,
+        "thresholds": health.thresholds,
+    });
+    (code, Json(said)).into_response()
+}
+
+/// Whether this instance should be sent requests. A lagging replica is no reason not to.
+async fn ready(State(insight): State<Insight>) -> (StatusCode, &'static str) {
+    if is_ready(&insight.layer) {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "neither a primary nor a replica is in service\n")
     }
-    let health = insight.layer.store_health();
-    if health.is_some_and(|health| health.away.is_some()) {
-        worst = worst.max(1);
-    }
-    let status = ["ok", "degraded", "critical"][worst];
-    let code = if worst == 2 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let store = insight.shared.describe(insight.marks(), health);
-    (code, Json(serde_json::json!({ "status": status, "nodes": nodes, "store": store }))).into_response()
 }
 
 /// Prometheus text format.
@@ -100,6 +100,7 @@ async fn stats(State(insight): State<Insight>) -> Json<serde_json::Value> {
         .map(|(route, reason, count)| serde_json::json!({ "route": route, "reason": reason.word(), "count": count }))
         .collect();
     Json(serde_json::json!({
+        "timestamp": system::timestamp(),
         "readAfterWriteStats": {
             "totalEntries": insight.marks(),
             "entriesBySource": { "recorded": stats.marked, "unknownOutcome": stats.unknown_outcomes },
@@ -107,5 +108,6 @@ async fn stats(State(insight): State<Insight>) -> Json<serde_json::Value> {
             "averageAge": ages.map(|(_, mean)| seconds(mean)),
         },
         "requests": reads,
+        "systemInfo": system::info(insight.recorder.uptime()),
     }))
 }

@@ -27,7 +27,7 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) child: Child,
     /// Held, because a program whose output nobody reads fails when it prints.
-    _stdout: Lines<BufReader<ChildStdout>>,
+    stdout: Lines<BufReader<ChildStdout>>,
     stderr: Arc<Mutex<String>>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
@@ -70,7 +70,17 @@ impl Gateway {
         let address = line.strip_prefix("memory-gateway listens on http://").and_then(|rest| rest.split(' ').next());
         let address = address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { address, child, _stdout: stdout, stderr, client }
+        Self { address, child, stdout, stderr, client }
+    }
+
+    /// Where its page for operators is, once it has said so.
+    pub(crate) async fn console(&mut self) -> String {
+        loop {
+            let line = timeout(DEADLINE, self.stdout.next_line()).await.expect("it says where the page is").unwrap();
+            if let Some(url) = line.expect("it has a page").strip_prefix("operators look at ") {
+                return url.to_owned();
+            }
+        }
     }
 
     pub(crate) async fn send(&self, method: &str, path: &str, headers: Headers<'_>, body: impl Into<Bytes>) -> Reply {

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
 mod bad_input;
+mod browser;
 mod cli;
+mod console;
+mod console_page;
 mod demo;
 mod deploy;
 mod failover;

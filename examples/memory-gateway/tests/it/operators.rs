@@ -43,6 +43,19 @@ async fn health_tells_each_node() {
         }
         assert!(node["lag_seconds"].is_number(), "{node}");
     }
+    for (kind, count) in [("reads", 3), ("writes", 2)] {
+        let measured = &health[kind];
+        assert_eq!(measured["count"], count, "{health}");
+        let [p50, p95] = ["p50_ms", "p95_ms"].map(|name| measured[name].as_f64().unwrap());
+        assert!(0.0 < p50 && p50 <= p95, "{health}");
+    }
+    let limits =
+        |name: &str| (health["thresholds"][name]["degraded"].as_f64(), health["thresholds"][name]["critical"].as_f64());
+    let expected = [("lag", 10.0, 30.0), ("backlog", 50.0, 100.0), ("retries", 3.0, 10.0), ("p95", 1.0, 5.0)];
+    for (name, degraded, critical) in expected {
+        assert_eq!(limits(name), (Some(degraded), Some(critical)), "{name} of {health}");
+    }
+    assert_eq!(health["findings"], serde_json::json!([]));
 }
 
 /// Values by name and labels, of a text in which every line has to make sense.
@@ -128,6 +141,11 @@ async fn statistics_tell_sums_and_nobodys_marks() {
         let fields: Vec<_> = request.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(fields, ["count", "reason", "route"], "{stats}");
     }
+    let timestamp = stats["timestamp"].as_str().unwrap();
+    assert!(timestamp.len() == 24 && timestamp.starts_with("20") && timestamp.ends_with('Z'), "{stats}");
+    let system = &stats["systemInfo"];
+    assert!(system["uptime"].is_u64() && system["memoryUsage"]["rss"].is_u64(), "{stats}");
+    assert_eq!((&system["platform"], &system["version"]), (&"linux".into(), &env!("CARGO_PKG_VERSION").into()));
     let text = stats.to_string();
     for secret in [&*token, "position", "token", "session"] {
         assert!(!text.contains(secret), "{secret} in {text}");

@@ -1,0 +1,58 @@
+//! The operators' page, on a listener of its own.
+
+use std::{error::Error, future::IntoFuture, path::Path};
+
+use axum::{Router, response::Redirect, routing::get};
+use ryw_console::Console;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use crate::{
+    config::ConsoleOptions,
+    routes::{Insight, statistics},
+};
+
+/// Ends with this.
+#[derive(Debug)]
+pub(crate) struct Serving(JoinHandle<()>);
+
+/// Binds the listener, and checks who is going to be let in.
+pub(crate) async fn bind(options: &ConsoleOptions) -> Result<Option<(TcpListener, Option<String>)>, Box<dyn Error>> {
+    let Some(address) = options.console else { return Ok(None) };
+    let token = options.console_token_file.as_deref().map(read).transpose()?;
+    if token.is_none() && !address.ip().is_loopback() {
+        return Err(format!(
+            "--console {address} could be reached from other machines: give --console-token-file as well, or an address of \
+             this machine alone, such as 127.0.0.1:{}",
+            address.port()
+        )
+        .into());
+    }
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
+    Ok(Some((listener, token)))
+}
+
+pub(crate) fn serve(listener: TcpListener, token: Option<&str>, insight: Insight) -> Result<Serving, Box<dyn Error>> {
+    let console = Console::new(&insight.layer, &insight.recorder);
+    let console = match token {
+        Some(token) => console.token(token)?,
+        None => console,
+    };
+    let routes = Router::new().route("/", get(|| async { Redirect::temporary("/ryw") })).merge(statistics(insight));
+    let server = axum::serve(listener, console.into_router_with(routes)).into_future();
+    Ok(Serving(tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the console has ended");
+        }
+    })))
+}
+
+fn read(file: &Path) -> Result<String, Box<dyn Error>> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("can't read {}: {error}", file.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,152 @@
+//! The last decisions, as many as fit.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use ryw_core::SubjectKey;
+use serde::Serialize;
+use tower_ryw::Routed;
+
+/// How many are kept.
+const CAPACITY: usize = 2000;
+/// How many names of nodes are kept; those beyond are not told.
+const MAX_NODES: usize = 256;
+
+#[derive(Debug, Default)]
+pub(crate) struct Decisions {
+    number: u64,
+    kept: VecDeque<Decision>,
+    nodes: Vec<Arc<str>>,
+}
+
+/// Where one request was sent, and why.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Decision {
+    /// Counted from 1.
+    number: u64,
+    /// In ms since 1970.
+    at_ms: u64,
+    kind: &'static str,
+    route: &'static str,
+    node: Option<Arc<str>>,
+    reason: &'static str,
+    level: &'static str,
+    took_ms: f64,
+    waited_ms: f64,
+    achieved: bool,
+    session: Option<Tag>,
+    /// Of the session's name, so that it can be looked for and not be read.
+    #[serde(skip)]
+    name: Option<u64>,
+}
+
+/// The start of a session's keyed hash: the same on all instances that share a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Tag([u8; 4]);
+
+/// What one session has done lately.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SessionSum {
+    session: Tag,
+    requests: u32,
+    /// Its reads that the primary served.
+    reads_on_primary: u32,
+    /// Why the last of its requests went where it went.
+    reason: &'static str,
+    last_ms: u64,
+}
+
+impl Decisions {
+    pub(crate) fn push(&mut self, event: &Routed<'_>, at: Duration, name: Option<u64>) {
+        self.number += 1;
+        if self.kept.len() >= CAPACITY {
+            self.kept.pop_front();
+        }
+        let node = event.node.and_then(|node| self.named(node));
+        self.kept.push_back(Decision {
+            number: self.number,
+            at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+            kind: if event.read { "read" } else { "write" },
+            route: event.route(),
+            node,
+            reason: event.reason.word(),
+            level: event.level.word(),
+            took_ms: event.took.as_secs_f64() * 1e3,
+            waited_ms: event.waited.as_secs_f64() * 1e3,
+            achieved: event.achieved,
+            session: event.session.map(Tag::from),
+            name,
+        });
+    }
+
+    fn named(&mut self, name: &str) -> Option<Arc<str>> {
+        if let Some(node) = self.nodes.iter().find(|node| ***node == *name) {
+            return Some(Arc::clone(node));
+        }
+        let room = self.nodes.len() < MAX_NODES;
+        room.then(|| {
+            let node = Arc::<str>::from(name);
+            self.nodes.push(Arc::clone(&node));
+            node
+        })
+    }
+
+    /// The newest first: all, or those of the session that has this tag, or a name with this hash.
+    /// `primary_reads`: only reads that the primary served.
+    pub(crate) fn last(&self, limit: usize, session: Option<(&str, u64)>, primary_reads: bool) -> Vec<Decision> {
+        let is_asked_for = |decision: &&Decision| {
+            let is_of = session.is_none_or(|(tag, name)| {
+                decision.name == Some(name) || decision.session.is_some_and(|session| session.to_string() == tag)
+            });
+            is_of && (!primary_reads || decision.is_primary_read())
+        };
+        self.kept.iter().rev().filter(is_asked_for).take(limit).cloned().collect()
+    }
+
+    /// Those who have read most from the primary lately, then those who have asked most.
+    pub(crate) fn sessions(&self, limit: usize) -> Vec<SessionSum> {
+        let mut sums: HashMap<Tag, SessionSum> = HashMap::new();
+        for decision in &self.kept {
+            let Some(session) = decision.session else { continue };
+            let Decision { reason, at_ms: last_ms, .. } = *decision;
+            let sum = sums.entry(session);
+            let sum = sum.or_insert(SessionSum { session, requests: 0, reads_on_primary: 0, reason, last_ms });
+            sum.requests += 1;
+            sum.reads_on_primary += u32::from(decision.is_primary_read());
+            (sum.reason, sum.last_ms) = (reason, last_ms);
+        }
+        let mut sums: Vec<_> = sums.into_values().collect();
+        sums.sort_by_key(|sum| std::cmp::Reverse((sum.reads_on_primary, sum.requests, sum.session.0)));
+        sums.truncate(limit);
+        sums
+    }
+}
+
+impl Decision {
+    fn is_primary_read(&self) -> bool {
+        self.kind == "read" && self.route == "primary"
+    }
+}
+
+impl From<SubjectKey> for Tag {
+    fn from(key: SubjectKey) -> Self {
+        let [a, b, c, d, ..] = *key.as_bytes();
+        Self([a, b, c, d])
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Tag {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
