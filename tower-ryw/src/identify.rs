@@ -140,7 +140,10 @@ fn read_tokens(
     carried: &mut Carried,
 ) -> bool {
     let mut count = 0;
-    let values = head.headers.get_all(&wire::TOKEN).iter().map(HeaderValue::as_bytes);
+    // `fetch` and proxies write a repeated field as one, separated by commas (RFC 9110, 5.3).
+    let values =
+        head.headers.get_all(&wire::TOKEN).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let values = values.map(<[u8]>::trim_ascii);
     for text in values.chain(head.headers.get_all(&BAGGAGE).iter().flat_map(in_baggage)) {
         count += 1;
         if let Some(session) = read_token(config, tenant, text, count, carried)
