@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { peek } from "../../dist/token.js";
+import { open, startBrowser, startGateway, startSite, within } from "./kit.js";
+
+// Browsers open at most six connections to one host.
+const PARALLEL = 5;
+const url = (key) => `/v1/memory/acme/${key}`;
+
+/** Answers that are kept back until a test lets them go. */
+class Gate {
+  held = [];
+  #waiting = () => {};
+  closed = false;
+
+  pass(answer) {
+    if (!this.closed || answer.method !== "PUT") return Promise.resolve();
+    return new Promise((resolve) => {
+      this.held.push({ ...answer, resolve });
+      this.#waiting();
+    });
+  }
+
+  async holds(number) {
+    while (this.held.length < number) {
+      await within(new Promise((resolve) => (this.#waiting = resolve)), `${number} answers`);
+    }
+  }
+}
+
+/** Runs in the page. */
+async function put(url) {
+  const answer = await fetch(url, { method: "PUT", body: url });
+  if (!answer.ok) throw new Error(`${answer.status}`);
+}
+
+async function stale(urls, credentials) {
+  const texts = await Promise.all(urls.map(async (url) => (await fetch(url, { credentials })).text()));
+  return urls.filter((url, index) => texts[index] !== url).length;
+}
+
+test("a page without code for it", async (context) => {
+  const browser = await startBrowser(context);
+  const gate = new Gate();
+  const gateway = await startGateway(context);
+  const site = await startSite(context, { gateway, onAnswer: (answer) => gate.pass(answer) });
+
+  await context.test("what it has written it sees, by its cookie alone", async (context) => {
+    const page = await open(context, browser, site);
+    await page.evaluate(put, url("note"));
+    const [cookie] = await page.browserContext().cookies();
+    assert.deepEqual([cookie.name, cookie.httpOnly, cookie.sameSite, cookie.session], ["ryw", true, "Lax", false]);
+    const counted = [await page.evaluate(stale, [url("note")], "same-origin"), await page.evaluate(stale, [url("note")], "omit")];
+    assert.deepEqual(counted, [0, 1], "with the cookie, and without");
+    // A link that is followed, and a page that is loaded again.
+    for (let n = 0; n < 3; n += 1) {
+      const shown = await page.goto(site + url("note"));
+      assert.equal(await shown.text(), url("note"));
+    }
+    const stranger = await open(context, browser, site);
+    assert.equal((await stranger.goto(site + url("note"))).status(), 404, "the replicas do lag");
+  });
+
+  await context.test("answers in the wrong order lose nothing", async (context) => {
+    const page = await open(context, browser, site);
+    await page.evaluate(put, url("first"));
+    const urls = Array.from({ length: PARALLEL }, (_, n) => url(`parallel-${n}`));
+    gate.closed = true;
+    await page.evaluate((urls, put) => {
+      const run = new Function(`return (${put})`)();
+      window.done = new Map(urls.map((url) => [url, run(url)]));
+    }, urls, put.toString());
+    await gate.holds(PARALLEL);
+    const place = ({ headers }) => peek(headers["ryw-token"]).positions[0].offset;
+    const newestFirst = gate.held.sort((one, other) => (place(one) < place(other) ? 1 : -1));
+    for (const answer of newestFirst) {
+      answer.resolve();
+      await page.evaluate((url) => window.done.get(url), answer.url);
+    }
+    gate.closed = false;
+    const [cookie] = await page.browserContext().cookies();
+    assert.equal(cookie.value, newestFirst.at(-1).headers["ryw-token"], "the oldest came last: what the browser keeps");
+    assert.equal(await page.evaluate(stale, urls, "same-origin"), 0);
+    assert.equal(await page.evaluate(stale, urls, "omit"), PARALLEL, "without the cookie all are stale");
+  });
+});
