@@ -6,20 +6,24 @@ import { open, startBrowser, startGateway, startSite } from "./kit.js";
 const WRITES = 40;
 
 /** Runs in the page: writes, reads back at once, and counts what is stale. */
-async function writeAndRead({ gateway, writes, withClient, dist }) {
+async function writeAndRead({ gateway, writes, client, dist, drop = [] }) {
   const { Session, withSession } = await import(dist);
   const saved = sessionStorage.getItem("ryw");
   const session = Session.restore(saved, { sendTo: [new URL(gateway).host] });
-  const call = withClient ? withSession(fetch, session) : fetch;
+  const dropping = (request) => {
+    drop.forEach((name) => request.headers.delete(name));
+    return fetch(request);
+  };
+  const call = client ? withSession(dropping, session) : fetch;
   let stale = 0;
   let headers = [];
   const pair = async (number) => {
-    const url = `${gateway}/v1/memory/acme/${withClient}-${number}`;
+    const url = `${gateway}/v1/memory/acme/${client}-${drop.length}-${number}`;
     const written = await call(url, { method: "PUT", body: String(number) });
     if (!written.ok) throw new Error(`${written.status}`);
     headers = [...written.headers.keys()];
-    const read = await call(url);
-    stale += Number((await read.text()) !== String(number));
+    const text = await (await call(url)).text();
+    stale += Number(text !== String(number));
   };
   // One after the other, and then six at a time.
   for (let number = 0; number < writes / 2; number += 1) await pair(number);
@@ -36,7 +40,7 @@ test("a page of another origin", async (context) => {
   const site = await startSite(context);
   const stranger = await startSite(context);
   const gateway = await startGateway(context, "--allow-origin", site);
-  const task = (origin, withClient) => ({ gateway, writes: WRITES, withClient, dist: `${origin}/dist/index.js` });
+  const task = (origin, client, ...drop) => ({ gateway, writes: WRITES, client, drop, dist: `${origin}/dist/index.js` });
 
   await context.test("with the client nothing is stale, and without it all is", async (context) => {
     const page = await open(context, browser, site);
@@ -49,12 +53,20 @@ test("a page of another origin", async (context) => {
     assert.equal(plain.stale, WRITES, JSON.stringify(plain));
   });
 
+  await context.test("it is the token that does it, where the session's name is not known", async (context) => {
+    const page = await open(context, browser, site);
+    const tokenAlone = await page.evaluate(writeAndRead, task(site, true, "x-session-id"));
+    assert.equal(tokenAlone.stale, 0, JSON.stringify(tokenAlone));
+    const nothing = await page.evaluate(writeAndRead, task(site, true, "x-session-id", "ryw-token"));
+    assert.equal(nothing.stale, WRITES, JSON.stringify(nothing));
+  });
+
   await context.test("a saved session goes on after the page is loaded again", async (context) => {
     const page = await open(context, browser, site);
     const read = async (gateway) => {
       const { Session, withSession } = await import("/dist/index.js");
       const session = Session.restore(sessionStorage.getItem("ryw"));
-      const answer = await withSession(fetch, session)(`${gateway}/v1/memory/acme/true-0`);
+      const answer = await withSession(fetch, session)(`${gateway}/v1/memory/acme/true-0-0`);
       return { status: answer.status, text: await answer.text() };
     };
     await page.evaluate(writeAndRead, task(site, true));

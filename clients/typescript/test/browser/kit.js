@@ -68,6 +68,8 @@ async function serve(request, response, gateway, onAnswer) {
       request.pipe(send(new URL(url, gateway), { method, headers }, resolve).on("error", reject));
     });
     const fields = { ...answer.headers };
+    // To be shown as a page, and not downloaded.
+    if (answer.statusCode === 200) fields["content-type"] = "text/plain";
     await onAnswer({ method, url, headers: fields });
     response.writeHead(answer.statusCode, fields);
     answer.pipe(response);
