@@ -40,6 +40,25 @@ async function stale(urls, credentials) {
   return urls.filter((url, index) => texts[index] !== url).length;
 }
 
+/** Writes all at once; the answers come in the order from the newest write to the oldest. Returns them. */
+async function putInWrongOrder(page, gate, urls, call) {
+  gate.held = [];
+  gate.closed = true;
+  await page.evaluate((urls, call) => {
+    window.done = new Map(urls.map((url) => [url, window[call](url, { method: "PUT", body: url })]));
+  }, urls, call);
+  await gate.holds(urls.length);
+  const place = ({ headers }) => peek(headers["ryw-token"]).positions[0].offset;
+  const newestFirst = gate.held.sort((one, other) => (place(one) < place(other) ? 1 : -1));
+  for (const answer of newestFirst) {
+    answer.resolve();
+    const status = await page.evaluate(async (url) => (await window.done.get(url)).status, answer.url);
+    assert.equal(status, 204);
+  }
+  gate.closed = false;
+  return newestFirst;
+}
+
 test("a page without code for it", async (context) => {
   const browser = await startBrowser(context);
   const gate = new Gate();
@@ -66,22 +85,24 @@ test("a page without code for it", async (context) => {
     const page = await open(context, browser, site);
     await page.evaluate(put, url("first"));
     const urls = Array.from({ length: PARALLEL }, (_, n) => url(`parallel-${n}`));
-    gate.closed = true;
-    await page.evaluate((urls, put) => {
-      const run = new Function(`return (${put})`)();
-      window.done = new Map(urls.map((url) => [url, run(url)]));
-    }, urls, put.toString());
-    await gate.holds(PARALLEL);
-    const place = ({ headers }) => peek(headers["ryw-token"]).positions[0].offset;
-    const newestFirst = gate.held.sort((one, other) => (place(one) < place(other) ? 1 : -1));
-    for (const answer of newestFirst) {
-      answer.resolve();
-      await page.evaluate((url) => window.done.get(url), answer.url);
-    }
-    gate.closed = false;
+    const newestFirst = await putInWrongOrder(page, gate, urls, "fetch");
     const [cookie] = await page.browserContext().cookies();
     assert.equal(cookie.value, newestFirst.at(-1).headers["ryw-token"], "the oldest came last: what the browser keeps");
     assert.equal(await page.evaluate(stale, urls, "same-origin"), 0);
     assert.equal(await page.evaluate(stale, urls, "omit"), PARALLEL, "without the cookie all are stale");
+  });
+
+  await context.test("and with the client not even of first writes, each of which begins a session", async (context) => {
+    const page = await open(context, browser, site);
+    await page.evaluate(async () => {
+      const { Session, withSession } = await import("/dist/index.js");
+      const withoutCookies = (input, init) => fetch(input, { ...init, credentials: "omit" });
+      window.session = new Session();
+      window.ryw = withSession(withoutCookies, window.session);
+    });
+    const urls = Array.from({ length: PARALLEL }, (_, n) => url(`born-${n}`));
+    await putInWrongOrder(page, gate, urls, "ryw");
+    const texts = await page.evaluate((urls) => Promise.all(urls.map(async (url) => (await window.ryw(url)).text())), urls);
+    assert.deepEqual(texts, urls);
   });
 });
