@@ -141,6 +141,14 @@ test("who has written does not read from the cache without asking, unless it say
   assert.deepEqual(asked.map((request) => request.cache), ["default", "no-cache", "default", "reload", "force-cache"]);
 });
 
+test("what a cache repeats takes nothing away", async () => {
+  const repeated = reply(200, { ...ENFORCED, "ryw-token": two });
+  const { fetch, asked } = answering(reply(204, { ...ENFORCED, "ryw-token": one }), repeated, reply(204, { ...ENFORCED, "ryw-token": two }), reply(200));
+  const ryw = withSession(fetch, new Session());
+  for (const init of [put, {}, put, {}]) await ryw(API, init);
+  assert.deepEqual(asked.map(carried), [null, one, `${one}, ${two}`, two], "an answer that can come from no cache does");
+});
+
 test("a loss is told to the caller, and its acknowledgement to the server", async () => {
   const { fetch, asked } = answering(reply(409, { ...ENFORCED, "ryw-lost": "?1;epoch=2;was=1", "ryw-token": one }), reply(200, ENFORCED));
   const session = new Session();
