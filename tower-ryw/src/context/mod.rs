@@ -4,6 +4,7 @@
 #[cfg(feature = "axum")]
 mod extract;
 mod hop;
+mod rotate;
 mod scope;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -71,7 +72,7 @@ struct Progress {
     written: Marks,
     /// Whom else they concern.
     others: Vec<SubjectKey>,
-    /// The session that was born with this request.
+    /// The session that was born with this request, or is named anew by it.
     born: Option<(SessionId, SubjectKey)>,
     /// Who has really served it, in the order of their first use; empty where nobody has said.
     served: Vec<(Route, Reason, Option<Run>)>,
@@ -539,7 +540,8 @@ impl RywContext {
         let recorded = saved.as_ref().map(|saved| saved.event);
         let degraded = hop.unstored || matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored));
         let mut marks = required.marks.clone();
-        let (mut fresh, mut news) = (hop.marks.is_pending(), !hop.marks.is_none() || required.renewed);
+        let mut fresh = hop.marks.is_pending();
+        let mut news = !hop.marks.is_none() || required.renewed || born.is_some();
         if let Some(saved) = saved {
             if saved.settles {
                 marks = marks.without_unknown();
@@ -548,7 +550,7 @@ impl RywContext {
             fresh |= saved.marks.is_pending();
             // What the store knew of a write's subjects already, this client may not have.
             news |= saved.event != Recorded::Read && !identity.carried.marks.covers(&saved.marks);
-            news |= marks != required.marks || born.is_some();
+            news |= marks != required.marks;
         }
         marks.join(&hop.marks);
         let token = news.then(|| self.seal(marks, fresh)).flatten();
@@ -580,10 +582,9 @@ impl RywContext {
     /// `fresh`: a write is on its way since now. Otherwise a *pending* that was carried here keeps its time.
     fn seal(&self, marks: Marks, fresh: bool) -> Option<String> {
         let Inner { config, identity, progress, .. } = &*self.0;
-        let session = match identity.has_session {
-            true => *identity.keys.first()?,
-            false => progress.lock().born.as_ref()?.1,
-        };
+        let born = progress.lock().born.as_ref().map(|(_, key)| *key);
+        let own = identity.keys.first().copied().filter(|_| identity.has_session);
+        let session = born.or(own)?;
         let now = u32::try_from(config.clock.now().as_secs()).unwrap_or(u32::MAX);
         let since = identity.carried.pending_since;
         let issued_at = if marks.is_pending() && !fresh && since > 0 { since } else { now };
