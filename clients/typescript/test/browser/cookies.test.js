@@ -44,9 +44,19 @@ async function stale(urls, credentials) {
 async function putInWrongOrder(page, gate, urls, call) {
   gate.held = [];
   gate.closed = true;
-  await page.evaluate((urls, call) => {
-    window.done = new Map(urls.map((url) => [url, window[call](url, { method: "PUT", body: url })]));
+  const start = (urls) => page.evaluate((urls, call) => {
+    window.done ??= new Map();
+    for (const url of urls) window.done.set(url, window[call](url, { method: "PUT", body: url }));
   }, urls, call);
+  // Replicas have the oldest before the others are made: its mark alone sends nobody to the primary.
+  await start(urls.slice(0, 1));
+  await gate.holds(1);
+  const everywhere = async () => {
+    for (let n = 0; n < 24; n += 1) if ((await page.evaluate(stale, urls.slice(0, 1), "omit")) > 0) return false;
+    return true;
+  };
+  await within((async () => { while (!(await everywhere())); })(), "replicas have the first write");
+  await start(urls.slice(1));
   await gate.holds(urls.length);
   const place = ({ headers }) => peek(headers["ryw-token"]).positions[0].offset;
   const newestFirst = gate.held.sort((one, other) => (place(one) < place(other) ? 1 : -1));
@@ -62,7 +72,8 @@ async function putInWrongOrder(page, gate, urls, call) {
 test("a page without code for it", async (context) => {
   const browser = await startBrowser(context);
   const gate = new Gate();
-  const gateway = await startGateway(context);
+  // Long enough to read what has just been written, and short enough to wait for.
+  const gateway = await startGateway(context, "--lag-ms", "8000");
   const site = await startSite(context, { gateway, onAnswer: (answer) => gate.pass(answer) });
 
   await context.test("what it has written it sees, by its cookie alone", async (context) => {
@@ -89,7 +100,7 @@ test("a page without code for it", async (context) => {
     const [cookie] = await page.browserContext().cookies();
     assert.equal(cookie.value, newestFirst.at(-1).headers["ryw-token"], "the oldest came last: what the browser keeps");
     assert.equal(await page.evaluate(stale, urls, "same-origin"), 0);
-    assert.equal(await page.evaluate(stale, urls, "omit"), PARALLEL, "without the cookie all are stale");
+    assert.ok((await page.evaluate(stale, urls, "omit")) >= PARALLEL - 1, "without the cookie all but the first are stale");
   });
 
   await context.test("and with the client not even of first writes, each of which begins a session", async (context) => {

@@ -28,7 +28,8 @@ export async function startGateway(context, ...options) {
   const target = process.env.CARGO_TARGET_DIR ?? new URL("../../../../target", import.meta.url).pathname;
   const binary = process.env.RYW_GATEWAY ?? `${target}/debug/memory-gateway`;
   assert.ok(existsSync(binary), `${binary} is missing: cargo build -p memory-gateway, or set RYW_GATEWAY`);
-  const child = spawn(binary, ["--listen", "127.0.0.1:0", "--lag-ms", "60000", ...options], {
+  const lag = options.includes("--lag-ms") ? [] : ["--lag-ms", "60000"];
+  const child = spawn(binary, ["--listen", "127.0.0.1:0", ...lag, ...options], {
     env: { DEFAULT_CONSISTENCY_LEVEL: "RYW", RUST_LOG: "warn" },
     stdio: ["ignore", "pipe", "inherit"],
   });
