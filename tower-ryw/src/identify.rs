@@ -141,7 +141,10 @@ fn read_tokens(
     carried: &mut Carried,
 ) -> bool {
     let mut count = 0;
-    let values = head.headers.get_all(&wire::TOKEN).iter().map(HeaderValue::as_bytes);
+    // `fetch` and proxies write a repeated field as one, separated by commas (RFC 9110, 5.3).
+    let values =
+        head.headers.get_all(&wire::TOKEN).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let values = values.map(<[u8]>::trim_ascii);
     let events = config.event_ids.then(|| head.headers.get_all(&LAST_EVENT_ID).iter()).into_iter().flatten();
     let values = values.chain(events.filter_map(in_event_id));
     for text in values.chain(head.headers.get_all(&BAGGAGE).iter().flat_map(in_baggage)) {

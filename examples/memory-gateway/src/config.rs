@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use axum::http::{HeaderValue, Uri};
 use clap::{Args, Parser, Subcommand};
 
 /// A key-value service whose reads go to replicas that lag, and nobody sees stale data they wrote themselves.
@@ -14,6 +15,10 @@ pub(crate) struct Cli {
     /// Where to listen
     #[arg(long, global = true, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     pub(crate) listen: SocketAddr,
+
+    /// Admit pages of this origin, like http://localhost:3000, with their cookies (CORS); repeatable
+    #[arg(long, global = true, value_name = "ORIGIN", value_parser = origin)]
+    pub(crate) allow_origin: Vec<HeaderValue>,
 
     #[command(flatten)]
     pub(crate) console: ConsoleOptions,
@@ -39,6 +44,16 @@ pub(crate) struct ConsoleOptions {
     /// A file with the secret that the page asks for; without one it is shown on this machine only
     #[arg(long, global = true, value_name = "FILE", requires = "console")]
     pub(crate) console_token_file: Option<PathBuf>,
+}
+
+/// As browsers write it: anything else would admit nobody.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let uri: Option<Uri> = text.parse().ok();
+    let parts = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.authority()?.as_str())));
+    match parts.map(|(scheme, authority)| format!("{scheme}://{authority}").to_ascii_lowercase()) {
+        Some(origin) if origin == text && !text.contains('@') => HeaderValue::from_str(text).map_err(|e| e.to_string()),
+        _ => Err("an origin is like https://app.example.com or http://localhost:3000, without a path".into()),
+    }
 }
 
 /// Without any of these: a store in this process, whose replicas apply its log late.
@@ -115,6 +130,9 @@ mod tests {
             (&["--lag-ms", "-5"], ["-5", "unexpected argument"]),
             (&["--lag-ms", "soon"], ["--lag-ms", "invalid digit"]),
             (&["--listen", "8080"], ["--listen", "invalid socket address"]),
+            (&["--allow-origin", "*"], ["--allow-origin", "without a path"]),
+            (&["--allow-origin", "https://app.example.com/"], ["--allow-origin", "without a path"]),
+            (&["--allow-origin", "app.example.com"], ["--allow-origin", "https://app.example.com"]),
             (&["demo", "--seconds", "0"], ["--seconds", "1..=3600"]),
             (&["--console", "9090"], ["--console", "invalid socket address"]),
             (&["--console-token-file", "secret"], ["--console", "required"]),

@@ -2,10 +2,15 @@
 
 use std::{error::Error, future::IntoFuture, process::ExitCode, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    http::{HeaderValue, Method, header},
+};
 use ryw_console::Recorder;
+use ryw_core::wire;
 use ryw_telemetry::Metrics;
 use tokio::net::TcpListener;
+use tower_http::cors::CorsLayer;
 use tower_ryw::{CookiePolicy, RywLayer};
 
 use crate::{
@@ -19,6 +24,8 @@ use crate::{
 
 /// How long requests in flight may take to end after the first signal.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a browser may remember what pages of other origins may do.
+const PREFLIGHT: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     // The layer first: a mistake in the environment is told before any server is started.
@@ -70,7 +77,9 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
 fn app(cli: &Cli, insight: Insight) -> Router {
     let memory = memory(App { backend: insight.backend.clone(), via: Via::Request }).layer(insight.layer.clone());
     let app = memory.merge(operators(insight.clone()));
-    if cli.listen.ip().is_loopback() { app.merge(statistics(insight)) } else { app }
+    let app = if cli.listen.ip().is_loopback() { app.merge(statistics(insight)) } else { app };
+    // Outside of the layer: a preflight is no read.
+    if cli.allow_origin.is_empty() { app } else { app.layer(cors(&cli.allow_origin)) }
 }
 
 /// The layer, and what is seen of it.
@@ -91,6 +100,20 @@ fn insight(cli: &Cli, backend: &Backend) -> Result<Insight, Box<dyn Error>> {
     metrics.watch(&layer);
     shared.watch(&meter);
     Ok(Insight { backend: backend.clone(), layer, recorder, shared, prometheus })
+}
+
+/// What pages of other origins may send and see.
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    let sent = [&wire::TOKEN, &wire::SESSION_ID, &wire::CONSISTENCY_LEVEL, &wire::LOST].map(Clone::clone);
+    let told =
+        [&wire::TOKEN, &wire::SESSION_ID, &wire::CONSISTENCY_ENFORCED, &wire::ROUTE, &wire::LOST].map(Clone::clone);
+    CorsLayer::new()
+        .allow_origin(origins.to_vec())
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])
+        .allow_headers(sent.into_iter().chain([header::CONTENT_TYPE]).collect::<Vec<_>>())
+        .expose_headers(told.into_iter().chain([header::RETRY_AFTER]).collect::<Vec<_>>())
+        .max_age(PREFLIGHT)
 }
 
 /// Ctrl-C, or the signal that ends services.

@@ -5,6 +5,7 @@
 mod extract;
 mod hop;
 mod ongoing;
+mod rotate;
 mod scope;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -73,7 +74,7 @@ struct Progress {
     written: Marks,
     /// Whom else they concern.
     others: Vec<SubjectKey>,
-    /// The session that was born with this request.
+    /// The session that was born with this request, or is named anew by it.
     born: Option<(SessionId, SubjectKey)>,
     /// Who has really served it, in the order of their first use; empty where nobody has said.
     served: Vec<(Route, Reason, Option<Run>)>,
@@ -564,7 +565,8 @@ impl RywContext {
         let recorded = saved.as_ref().map(|saved| saved.event);
         let degraded = hop.unstored || matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored));
         let mut marks = required.marks.clone();
-        let (mut fresh, mut news) = (hop.marks.is_pending(), !hop.marks.is_none() || required.renewed);
+        let mut fresh = hop.marks.is_pending();
+        let mut news = !hop.marks.is_none() || required.renewed || born.is_some();
         if let Some(saved) = saved {
             if saved.settles {
                 marks = marks.without_unknown();
@@ -573,7 +575,7 @@ impl RywContext {
             fresh |= saved.marks.is_pending();
             // What the store knew of a write's subjects already, this client may not have.
             news |= saved.event != Recorded::Read && !identity.carried.marks.covers(&saved.marks);
-            news |= marks != required.marks || born.is_some();
+            news |= marks != required.marks;
         }
         marks.join(&hop.marks);
         if let Some(lost) = lost {
@@ -613,10 +615,9 @@ impl RywContext {
     /// `fresh`: a write is on its way since now. Otherwise a *pending* that was carried here keeps its time.
     fn seal(&self, marks: Marks, fresh: bool) -> Option<String> {
         let Inner { config, identity, progress, .. } = &*self.0;
-        let session = match identity.has_session {
-            true => *identity.keys.first()?,
-            false => progress.lock().born.as_ref()?.1,
-        };
+        let born = progress.lock().born.as_ref().map(|(_, key)| *key);
+        let own = identity.keys.first().copied().filter(|_| identity.has_session);
+        let session = born.or(own)?;
         let now = seconds(config);
         let since = identity.carried.pending_since;
         let issued_at = if marks.is_pending() && !fresh && since > 0 { since } else { now };

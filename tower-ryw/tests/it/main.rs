@@ -21,6 +21,7 @@ mod outcomes;
 mod readiness;
 mod regressions;
 mod replay;
+mod rotate;
 mod router;
 mod runs;
 mod sessions;

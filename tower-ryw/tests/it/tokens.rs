@@ -4,7 +4,7 @@ use tower_ryw::{ClusterId, Epoch, Key, Keyring, Level, Marks, Position, RywConte
 
 use crate::{
     cluster::{Client, Cluster, at},
-    harness::{session, with_positions},
+    harness::{LAG, session, with_positions},
 };
 
 fn key() -> Key {
@@ -57,6 +57,24 @@ async fn several_tokens_are_joined() {
         assert_eq!(fixture.get("/v/a", &tokens).await.body, "1");
         assert_eq!(fixture.get("/v/b", &tokens).await.body, "2");
     }
+}
+
+/// As `Headers.append` of a browser sends them, and proxies that fold repeated fields into one.
+#[tokio::test(start_paused = true)]
+async fn tokens_may_stand_in_one_field_separated_by_commas() {
+    let fixture = with_positions(|b| b.signing_key(key())).settled().await;
+    let mine = fixture.put("/v/a", &[session("me")], "1").await.header("ryw-token").unwrap().to_owned();
+    let theirs = fixture.put("/v/b", &[session("they")], "2").await.header("ryw-token").unwrap().to_owned();
+    for tokens in [format!("{mine}, {theirs}"), format!("{theirs},{mine}")] {
+        assert_eq!(fixture.get("/v/a", &[("ryw-token", &tokens)]).await.body, "1");
+        assert_eq!(fixture.get("/v/b", &[("ryw-token", &tokens)]).await.body, "2");
+    }
+    tokio::time::sleep(2 * LAG).await;
+    fixture.put("/v/c", &[session("somebody")], "3").await;
+    let read = fixture.get("/v/b", &[("ryw-token", &format!("{mine}, {theirs}"))]).await;
+    assert!(read.route().contains("reason=caught-up"), "both are understood: {}", read.route());
+    let read = fixture.get("/v/b", &[("ryw-token", &format!("{mine}, {theirs}, damaged"))]).await;
+    assert!(read.route().starts_with("primary;reason=behind"), "one is not: {}", read.route());
 }
 
 #[tokio::test(start_paused = true)]
