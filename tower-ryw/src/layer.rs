@@ -471,7 +471,8 @@ impl RywLayerBuilder {
         let disk = disk.transpose()?;
         let given_store = store.map(|store| {
             // What this process does not know of its own writes, the store may.
-            Guarded::new(store, local.held_at_start(Duration::ZERO).build(), store_deadline, disk)
+            let own = local.held_at_start(Duration::ZERO).build();
+            Guarded::new(store, own, topology.is_some(), store_deadline, disk)
         });
         let (store, local_store): (Arc<dyn MarkStore>, _) = match &given_store {
             Some(given) => (Arc::new(given.clone()), given.own().clone()),

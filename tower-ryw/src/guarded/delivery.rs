@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_runtime_that_ends_takes_the_search_with_it_and_the_next_one_goes_on() {
-        let guarded = Guarded::new(Arc::new(Dead), LocalStore::new(), Duration::from_secs(1), None);
+        let guarded = Guarded::new(Arc::new(Dead), LocalStore::new(), true, Duration::from_secs(1), None);
         let (ended, has_ended) = mpsc::channel();
         let other = guarded.clone();
         std::thread::spawn(move || {

@@ -39,6 +39,8 @@ struct Inner {
     store: Arc<dyn MarkStore>,
     /// The writes of this process.
     own: LocalStore,
+    /// There are positions, so what the store knows may be lost.
+    tells_losses: bool,
     deadline: Duration,
     clock: Clock,
     outbox: Option<Outbox>,
@@ -87,11 +89,17 @@ pub struct StoreHealth {
 }
 
 impl Guarded {
-    pub(crate) fn new(store: Arc<dyn MarkStore>, own: LocalStore, deadline: Duration, disk: Option<Disk>) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn MarkStore>,
+        own: LocalStore,
+        tells_losses: bool,
+        deadline: Duration,
+        disk: Option<Disk>,
+    ) -> Self {
         let clock = Clock::start();
         let Some(Disk { log, recovered, capacity }) = disk else {
             let state = Mutex::new(State::new(u64::MAX));
-            return Self(Arc::new(Inner { store, own, deadline, clock, outbox: None, state }));
+            return Self(Arc::new(Inner { store, own, tells_losses, deadline, clock, outbox: None, state }));
         };
         // A file is replaced when it is full, so half of it at most is what has to stay.
         let mut state = State::new(capacity / 2);
@@ -99,7 +107,7 @@ impl Guarded {
         let inner = Arc::new_cyclic(|inner: &Weak<Inner>| {
             let live = Weak::clone(inner);
             let outbox = Outbox::new(log, capacity, move |bytes| live.upgrade().map(|inner| inner.write_down(bytes)));
-            Inner { store, own, deadline, clock, outbox: Some(outbox), state: Mutex::new(state) }
+            Inner { store, own, tells_losses, deadline, clock, outbox: Some(outbox), state: Mutex::new(state) }
         });
         // Delivered at once, where there is a runtime already.
         Inner::unless_away(&inner, |_| ());

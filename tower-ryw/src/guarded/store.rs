@@ -11,8 +11,8 @@ use super::{Guarded, Inner, doubt::EVERYBODY};
 impl MarkStore for Guarded {
     fn load(&self, keys: &[SubjectKey]) -> StoreFuture<Loaded> {
         let own = self.0.own.own(keys);
-        if own.marks.is_pending() {
-            // The primary serves, whatever the others have written.
+        if own.marks.is_pending() && !self.0.tells_losses {
+            // The primary serves, whatever the others have written. With positions, they may have lost something.
             return StoreFuture::ready(joined(own, Ok(Loaded::default())));
         }
         let Some(news) = Inner::unless_away(&self.0, |state| state.news.due()) else {
