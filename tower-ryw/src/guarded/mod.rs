@@ -51,6 +51,9 @@ struct State {
     /// It has failed; somebody tries to reach it again, and nobody else does.
     away_since: Option<Instant>,
     is_sought: bool,
+    /// It answers again, and is told what was kept. Nobody believes it yet, but it takes what is joined: what would be kept
+    /// meanwhile might never come to an end.
+    is_catching_up: bool,
     tries: u32,
     backlog: Backlog,
     news: News,
@@ -78,7 +81,7 @@ pub struct StoreHealth {
     /// How long the oldest of them has waited; the time of an earlier process counts.
     pub oldest: Option<Duration>,
     /// Subjects whose marks were dropped since the layer was built, because there was no room or the store could make
-    /// nothing of its own entry.
+    /// nothing of its own entry. Those that were kept before are everybody's doubt.
     pub dropped: u64,
     /// Something could not be kept. Until the store has been told so, everybody's marks are unknown here.
     pub full: bool,
@@ -150,6 +153,29 @@ impl Guarded {
         }
     }
 
+    fn put(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
+        // It is done when it returns.
+        drop(self.0.own.join(keys, update));
+        let is_catching_up = self.0.state.lock().is_catching_up;
+        let taken = match is_catching_up {
+            true => self.answer(self.0.store.join(keys, update)),
+            false => self.ask(|store| store.join(keys, update)),
+        };
+        match taken.now() {
+            Ok(Ok(())) => StoreFuture::ready(()),
+            Ok(Err(error)) => Inner::keep(&self.0, keys, update, error),
+            Err(taken) => {
+                let (inner, keys, update) = (Arc::clone(&self.0), keys.to_vec(), update.clone());
+                StoreFuture::boxed(async move {
+                    match taken.await {
+                        Ok(()) => Ok(()),
+                        Err(error) => Inner::keep(&inner, &keys, &update, error).await,
+                    }
+                })
+            }
+        }
+    }
+
     /// The answer in time, or none of the following.
     fn answer<T: Unpin + Send + 'static>(&self, answer: StoreFuture<T>) -> StoreFuture<T> {
         match answer.now() {
@@ -175,7 +201,7 @@ impl Guarded {
 impl State {
     fn new(max_bytes: u64) -> Self {
         let (backlog, news) = (Backlog::new(max_bytes), News::default());
-        Self { away_since: None, is_sought: false, tries: 0, backlog, news }
+        Self { away_since: None, is_sought: false, is_catching_up: false, tries: 0, backlog, news }
     }
 
     /// What an earlier process was not able to deliver is delivered before the store is believed.

@@ -44,21 +44,7 @@ impl MarkStore for Guarded {
     }
 
     fn join(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
-        // It is done when it returns.
-        drop(self.0.own.join(keys, update));
-        match self.ask(|store| store.join(keys, update)).now() {
-            Ok(Ok(())) => StoreFuture::ready(()),
-            Ok(Err(error)) => Inner::keep(&self.0, keys, update, error),
-            Err(answer) => {
-                let (inner, keys, update) = (Arc::clone(&self.0), keys.to_vec(), update.clone());
-                StoreFuture::boxed(async move {
-                    match answer.await {
-                        Ok(()) => Ok(()),
-                        Err(error) => Inner::keep(&inner, &keys, &update, error).await,
-                    }
-                })
-            }
-        }
+        self.put(keys, update)
     }
 
     fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> StoreFuture<()> {
