@@ -59,6 +59,13 @@ struct State {
     news: News,
 }
 
+/// What a mark is worth that is kept for the store on a disk.
+#[derive(Clone, Copy, Debug)]
+enum KeptIs {
+    Enough,
+    TooLate,
+}
+
 /// An outbox that was opened.
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -153,7 +160,12 @@ impl Guarded {
         }
     }
 
-    fn put(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
+    /// As [`join`](MarkStore::join), and fails unless the store itself has taken it: what is kept is only going to arrive.
+    pub(crate) fn join_itself(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
+        self.put(keys, update, KeptIs::TooLate)
+    }
+
+    fn put(&self, keys: &[SubjectKey], update: &Update, kept_is: KeptIs) -> StoreFuture<()> {
         // It is done when it returns.
         drop(self.0.own.join(keys, update));
         let is_catching_up = self.0.state.lock().is_catching_up;
@@ -163,13 +175,13 @@ impl Guarded {
         };
         match taken.now() {
             Ok(Ok(())) => StoreFuture::ready(()),
-            Ok(Err(error)) => Inner::keep(&self.0, keys, update, error),
+            Ok(Err(error)) => Inner::keep(&self.0, keys, update, error, kept_is),
             Err(taken) => {
                 let (inner, keys, update) = (Arc::clone(&self.0), keys.to_vec(), update.clone());
                 StoreFuture::boxed(async move {
                     match taken.await {
                         Ok(()) => Ok(()),
-                        Err(error) => Inner::keep(&inner, &keys, &update, error).await,
+                        Err(error) => Inner::keep(&inner, &keys, &update, error, kept_is).await,
                     }
                 })
             }
@@ -232,7 +244,13 @@ impl Inner {
     }
 
     /// Keeps what the store did not take. The answer is good when it is on a disk.
-    fn keep(inner: &Arc<Self>, keys: &[SubjectKey], update: &Update, error: StoreError) -> StoreFuture<()> {
+    fn keep(
+        inner: &Arc<Self>,
+        keys: &[SubjectKey],
+        update: &Update,
+        error: StoreError,
+        kept_is: KeptIs,
+    ) -> StoreFuture<()> {
         let (had_room, is_told) = {
             let mut state = inner.state.lock();
             // Where one entry makes no sense, the others do.
@@ -256,7 +274,12 @@ impl Inner {
         let hold = update.hold.map(|length| held(length, &inner.clock));
         let entry = Undelivered { keys: keys.to_vec(), marks: update.marks.clone(), since: inner.clock.now(), hold };
         let written = outbox.append(&entry, inner.deadline);
-        StoreFuture::boxed(async move { if written.await { Ok(()) } else { Err(error) } })
+        StoreFuture::boxed(async move {
+            match (written.await, kept_is) {
+                (true, KeptIs::Enough) => Ok(()),
+                _ => Err(error),
+            }
+        })
     }
 
     /// For the outbox: all that is kept, and whether something is missing.

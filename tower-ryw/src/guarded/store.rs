@@ -6,7 +6,7 @@ use ryw_core::{
     Loaded, MarkStore, Marks, Position, Stamp, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Unsettled, Update,
 };
 
-use super::{Guarded, Inner, doubt::EVERYBODY};
+use super::{Guarded, Inner, KeptIs, doubt::EVERYBODY};
 
 impl MarkStore for Guarded {
     fn load(&self, keys: &[SubjectKey]) -> StoreFuture<Loaded> {
@@ -44,7 +44,7 @@ impl MarkStore for Guarded {
     }
 
     fn join(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
-        self.put(keys, update)
+        self.put(keys, update, KeptIs::Enough)
     }
 
     fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> StoreFuture<()> {
