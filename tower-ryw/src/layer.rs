@@ -363,7 +363,8 @@ impl RywLayerBuilder {
     ///
     /// * when it goes on past the window while the store can't be reached: the answer says `X-Consistency-Enforced: false`, as
     ///   it does whenever the store itself did not take the mark of a strict write, with an [`outbox`](Self::outbox) too;
-    /// * when this process is killed, and what it had sent to the database commits after the window: nobody answers that write.
+    /// * when what it had sent to the database commits after the window, and this process is killed before, or can't reach the
+    ///   store by then: nobody answers a write that was cut short, and one that is answered with an error may be over later.
     ///
     /// Counts for requests that are classified as writes, and for the session and the subjects that the request names. A read
     /// that turns out to write is not announced, nor are subjects that the handler adds with

@@ -258,6 +258,7 @@ mod tests {
     struct Slow {
         is_up: AtomicBool,
         broken: Vec<SubjectKey>,
+        refused: Mutex<Vec<SubjectKey>>,
         joined: Mutex<Vec<SubjectKey>>,
     }
 
@@ -280,6 +281,9 @@ mod tests {
         fn join(&self, keys: &[SubjectKey], _: &Update) -> StoreFuture<()> {
             if self.is_up.load(Relaxed) && keys.iter().any(|key| self.broken.contains(key)) {
                 return StoreFuture::failed(StoreError::new(StoreErrorKind::Corrupt));
+            }
+            if keys.iter().any(|key| self.refused.lock().contains(key)) {
+                return failed();
             }
             self.joined.lock().extend(keys.iter().filter(|_| self.is_up.load(Relaxed)));
             self.answer()
@@ -358,5 +362,26 @@ mod tests {
         let joined = store.joined.lock().clone();
         assert!(joined.contains(&key(0)) && joined.contains(&key(2)), "{joined:?}");
         assert!(joined.contains(&EVERYBODY), "somebody was promised it: {joined:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_is_done_where_the_rest_was_not() {
+        let store = Arc::new(Slow { refused: Mutex::new(vec![key(1)]), ..Slow::default() });
+        let given: Arc<dyn MarkStore> = Arc::<Slow>::clone(&store);
+        let guarded = Guarded::new(given, LocalStore::new(), true, Duration::from_secs(1), None);
+        for number in 0..3 {
+            assert!(guarded.join(&[key(number)], &held()).await.is_err());
+        }
+        store.is_up.store(true, Relaxed);
+        let delivered = async {
+            while guarded.health().backlog > 1 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), delivered).await.unwrap();
+        assert!(guarded.health().away.is_some());
+        store.refused.lock().clear();
+        assert!(is_found(&guarded).await, "{:?}", guarded.health());
+        assert!(store.joined.lock().contains(&key(1)));
     }
 }

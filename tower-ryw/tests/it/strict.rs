@@ -172,7 +172,7 @@ async fn a_long_write_stays_announced() {
         let read = other.get(&[ME]).await;
         assert!(read.route().starts_with("primary;reason=pending-write"), "{}", read.route());
     }
-    writing.await;
+    assert_eq!(writing.await.header("x-consistency-enforced"), Some("true"), "everybody knew of it all the time");
     sleep(2 * WINDOW).await;
     let read = other.get(&[ME]).await;
     assert!(read.route().starts_with("replica"), "and is over when it has ended: {}", read.route());
