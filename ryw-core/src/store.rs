@@ -52,6 +52,9 @@ pub struct Loaded {
     pub unsettled: SmallVec<[Unsettled; 1]>,
     /// The subjects that are held to the floor: settling them renews it.
     pub floored: SmallVec<[Unsettled; 1]>,
+    /// Something was joined for at least one of them, and the store still has it as that subject's own. Where several
+    /// stores answer together, in at least one of them: another one may hold the same subject to its floor.
+    pub has_entry: bool,
     /// A part of the store could not be asked, and for that the marks are *unknown*.
     pub incomplete: bool,
 }

@@ -101,6 +101,7 @@ impl Inner {
             loaded.floor.join(&one.floor);
             loaded.unsettled.extend(one.unsettled);
             loaded.floored.extend(one.floored);
+            loaded.has_entry |= one.has_entry;
         }
         Ok(loaded)
     }
@@ -164,6 +165,7 @@ impl Inner {
         let is_new = connection.is_new();
         let is_current = entry.as_ref().is_some_and(|entry| entry.generation == bucket.generation);
         if let Some(entry) = entry {
+            loaded.has_entry = true;
             // A clock is read only where there is something to compare with it.
             let held = entry.held_until > Millis(0) && entry.held_until > connection.now();
             if held {

@@ -45,6 +45,7 @@ pub struct Times {
 pub async fn check<S: MarkStore + Clone>(times: Times, make: impl AsyncFn(Duration) -> S) {
     let suite = Suite { store: make(Duration::from_secs(3600)).await, times };
     suite.knows_that_it_knows_nothing().await;
+    suite.says_whether_there_is_an_entry().await;
     suite.keeps_what_is_joined().await;
     suite.compares_all_64_bits().await;
     suite.joins_at_the_same_time().await;
@@ -137,6 +138,17 @@ impl<S: MarkStore + Clone> Suite<S> {
         assert!(demands, "a subject that was never seen is taken for one that has written nothing: {loaded:?}");
         self.settle_all(key, at(0)).await;
         assert!(self.required(key).await.covers(&Marks::at(at(0))), "the sample that settled it counts");
+    }
+
+    async fn says_whether_there_is_an_entry(&self) {
+        let [one, other] = [self.known().await, self.known().await];
+        assert!(!self.load(&[one]).await.has_entry, "a sample that settles the floor is no entry");
+        self.join(one, Marks::unknown(), Some(self.times.hold)).await;
+        assert!(self.load(&[one]).await.has_entry, "something was joined");
+        assert!(self.load(&[other, one]).await.has_entry, "for one of them");
+        assert!(!self.load(&[other]).await.has_entry, "it is another subject's");
+        self.settle_all(one, at(1)).await;
+        assert!(self.load(&[one]).await.has_entry, "also when it is settled");
     }
 
     async fn keeps_what_is_joined(&self) {

@@ -26,7 +26,7 @@ use crate::{
     lookup::{self, Lookup, Required},
     outcome::{Outcome, outcome, unanswered},
     problem::{AnswerBody, Protocol, Refusal},
-    record::{Effect, Saved, announce, hold_until, record, record_now},
+    record::{Announcement, Effect, Saved, announce, hold_announced, record, record_now},
     route::{Attempt, attempt, route},
     trace,
 };
@@ -73,8 +73,11 @@ pub(crate) struct Admitted {
     pub(crate) announced: Option<Announced>,
 }
 
-/// Dropped when the request has ended: what was announced need not be announced again.
-pub(crate) type Announced = oneshot::Sender<Infallible>;
+pub(crate) struct Announced {
+    announcement: Arc<Announcement>,
+    /// Dropped when the request has ended: what was announced need not be announced again.
+    _under_way: oneshot::Sender<Infallible>,
+}
 
 /// Makes sure that a request which may have written leaves a mark, however it ends.
 pub(crate) struct Guard {
@@ -95,6 +98,11 @@ impl Guard {
         let mut guard = Self::new(span, scope, true);
         guard.announced = announced;
         guard
+    }
+
+    /// Whether what was announced has been so without a gap; `None` where nothing was.
+    pub(crate) fn was_held(&self) -> Option<bool> {
+        self.announced.as_ref().map(|announced| announced.announcement.is_held())
     }
 
     /// The request has ended, and its effect is recorded.
@@ -191,15 +199,18 @@ async fn admit(config: Arc<Config>, scope: Scope) -> Prepared {
         return Ok(Admitted { scope, announced: None });
     };
     let keys = context.keys_to_mark();
-    if let Err(error) = announce(store, &config, &keys).await {
-        tracing::warn!(%error, "a write is refused: it can't be announced");
-        config.stats.refused();
-        return Err(Refusal::not_announced());
-    }
+    let announcement = match announce(store, &config, &keys).await {
+        Ok(announcement) => announcement,
+        Err(error) => {
+            tracing::warn!(%error, "a write is refused: it can't be announced");
+            config.stats.refused();
+            return Err(Refusal::not_announced());
+        }
+    };
     // As of a write that was cut short and may still commit, until it has ended.
-    let (announced, ended) = oneshot::channel();
-    hold_until(&config, keys, vec![Box::pin(async move { drop(ended.await) })]);
-    Ok(Admitted { scope, announced: Some(announced) })
+    let (under_way, ended) = oneshot::channel();
+    hold_announced(&config, keys, Box::pin(async move { drop(ended.await) }), Arc::clone(&announcement));
+    Ok(Admitted { scope, announced: Some(Announced { announcement, _under_way: under_way }) })
 }
 
 fn refuse(config: &Config, required: &Required, reason: Reason) -> Refusal {
@@ -290,7 +301,7 @@ where
                         this.state.set(State::Done);
                         return Poll::Ready(answer);
                     };
-                    match after(context, &answer) {
+                    match after(context, &answer, this.guard.was_held()) {
                         Ok(saved) => {
                             finish(context, this.span, saved, &mut answer);
                             this.guard.disarm();
@@ -325,7 +336,11 @@ where
 }
 
 /// What there is to do once the service has answered: nothing or little, or work that takes time.
-fn after<R, E>(context: &RywContext, answer: &Result<Response<R>, E>) -> Result<Option<Saved>, Work<Saved>> {
+fn after<R, E>(
+    context: &RywContext,
+    answer: &Result<Response<R>, E>,
+    was_held: Option<bool>,
+) -> Result<Option<Saved>, Work<Saved>> {
     let terms = context.identity().terms;
     let ended = context.end();
     let found = match answer {
@@ -333,7 +348,7 @@ fn after<R, E>(context: &RywContext, answer: &Result<Response<R>, E>) -> Result<
         Err(_) => unanswered(terms.intent, ended.told),
     };
     let shows = matches!(answer, Ok(response) if !response.status().is_server_error());
-    conclude(context, ended, found, shows)
+    conclude(context, ended, found, shows, was_held)
 }
 
 /// The same for whatever has come to an end: `shows` is whether somebody has seen what it read.
@@ -342,6 +357,7 @@ pub(crate) fn conclude(
     ended: Ended,
     found: Outcome,
     shows: bool,
+    was_held: Option<bool>,
 ) -> Result<Option<Saved>, Work<Saved>> {
     let terms = context.identity().terms;
     let effect = match found {
@@ -363,7 +379,7 @@ pub(crate) fn conclude(
             Ok(Some(saved))
         }
         Err(effect) => {
-            let recorded = record(Arc::clone(context.config()), keys, effect);
+            let recorded = record(Arc::clone(context.config()), keys, effect, was_held);
             Err(Box::pin(recorded.instrument(trace::record())))
         }
     }

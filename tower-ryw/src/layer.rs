@@ -357,12 +357,20 @@ impl RywLayerBuilder {
     /// [`RouteRule::strict_writes`](crate::RouteRule::strict_writes).
     ///
     /// So whatever happens after that (this process is killed, the store is cut off from it), no instance serves these
-    /// subjects a read that misses the write, tokens or not. The price is a round trip before each write, writes that are
-    /// refused while the store is away, and reads of these subjects that go to the primary for the
-    /// [`window`](Self::window) after the write was announced; with positions, a sample answers after that. A write that
-    /// takes longer than the window is announced again while it runs.
+    /// subjects a read that misses what commits within the [`window`](Self::window), tokens or not. The price is a round trip
+    /// before each write, writes that are refused while the store is away, and reads of these subjects that go to the primary
+    /// for the window after the write was announced; with positions, a sample answers after that.
     ///
-    /// Counts for requests that are classified as writes; a read that turns out to write is not announced.
+    /// A write that takes longer than the window is announced again while it runs. Others can miss it all the same
+    ///
+    /// * when it goes on past the window while the store can't be reached: the answer says `X-Consistency-Enforced: false`, as
+    ///   it does whenever the store itself did not take the mark of a strict write, with an [`outbox`](Self::outbox) too;
+    /// * when what it had sent to the database commits after the window, and this process is killed before, or can't reach the
+    ///   store by then: nobody answers a write that was cut short, and one that is answered with an error may be over later.
+    ///
+    /// Counts for requests that are classified as writes, and for the session and the subjects that the request names. A read
+    /// that turns out to write is not announced, nor are subjects that the handler adds with
+    /// [`on_behalf_of`](crate::RywContext::on_behalf_of).
     pub const fn strict_writes(mut self, strict: bool) -> Self {
         self.strict_writes = strict;
         self
@@ -483,7 +491,8 @@ impl RywLayerBuilder {
         let disk = disk.transpose()?;
         let given_store = store.map(|store| {
             // What this process does not know of its own writes, the store may.
-            Guarded::new(store, local.held_at_start(Duration::ZERO).build(), store_deadline, disk)
+            let own = local.held_at_start(Duration::ZERO).build();
+            Guarded::new(store, own, topology.is_some(), store_deadline, disk)
         });
         let (store, local_store): (Arc<dyn MarkStore>, _) = match &given_store {
             Some(given) => (Arc::new(given.clone()), given.own().clone()),

@@ -46,7 +46,7 @@ pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Load
         tracing::warn!(%error, "marks are unknown: the mark store did not answer");
         Loaded { marks: Marks::unknown(), incomplete: true, ..Loaded::default() }
     });
-    let Loaded { marks: own, floor, mut unsettled, floored, incomplete: store_failed } = loaded;
+    let Loaded { marks: own, floor, mut unsettled, floored, incomplete: store_failed, .. } = loaded;
     let mut marks = identity.carried.marks.clone();
     if config.topology.is_none() && !store_failed && config.doubts.are_over(&unsettled, config.window.longest()) {
         // Without positions time answers: what was forgotten before the doubt was met is everywhere by now.

@@ -7,8 +7,12 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use ryw_core::{ClusterId, Epoch, Mark, Marks, Position, StoreError, StoreErrorKind, SubjectKey, Update};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 
 use crate::{
     config::Config,
@@ -87,13 +91,26 @@ pub(crate) fn record_now(config: &Config, keys: &[SubjectKey], effect: Effect) -
     }
 }
 
-/// Finds out the position, then stores it; each with a deadline. Never fails: what could not be done is in the answer.
-pub(crate) async fn record(config: Arc<Config>, keys: Vec<SubjectKey>, effect: Effect) -> Saved {
+/// Finds out the position, then stores it; each with a deadline. Never fails: what could not be done is in the answer. Of what
+/// was announced, others know for sure only where that `was_held` until the service had answered, and the store itself has the
+/// mark.
+pub(crate) async fn record(
+    config: Arc<Config>,
+    keys: Vec<SubjectKey>,
+    effect: Effect,
+    was_held: Option<bool>,
+) -> Saved {
     let (update, event, settles) = match &config.topology {
         Some(topology) => with_position(&config, topology, effect).await,
         None => without_position(&config, &effect),
     };
-    let stored = config.store.join(&keys, &update).await;
+    let stored = match (&config.given_store, was_held) {
+        (Some(store), Some(was_held)) => match store.join_itself(&keys, &update).await {
+            Ok(()) if !was_held => Err(StoreError::new(StoreErrorKind::Timeout)),
+            stored => stored,
+        },
+        _ => config.store.join(&keys, &update).await,
+    };
     saved(stored, update, event, settles)
 }
 
@@ -200,8 +217,41 @@ fn unknown(config: &Config) -> Update {
 
 /// Tells the store that these subjects are going to be written to: *pending* for the window, and, should nothing else be heard
 /// of it, unknown after that. Whoever stops waiting leaves that behind at most.
-pub(crate) async fn announce(store: &Guarded, config: &Config, keys: &[SubjectKey]) -> Result<(), StoreError> {
-    store.share(keys, &unknown(config)).await
+pub(crate) async fn announce(
+    store: &Guarded,
+    config: &Config,
+    keys: &[SubjectKey],
+) -> Result<Arc<Announcement>, StoreError> {
+    let (asked, update) = (Instant::now(), unknown(config));
+    store.share(keys, &update).await?;
+    let until = asked + update.hold.unwrap_or_default();
+    Ok(Arc::new(Announcement { store: store.clone(), until: Mutex::new(until) }))
+}
+
+/// A write that the store itself was told of.
+#[derive(Debug)]
+pub(crate) struct Announcement {
+    store: Guarded,
+    /// At least until then, and without a gap.
+    until: Mutex<Instant>,
+}
+
+impl Announcement {
+    /// Whether everybody has known of it until now.
+    pub(crate) fn is_held(&self) -> bool {
+        Instant::now() <= *self.until.lock()
+    }
+
+    async fn renew(&self, keys: &[SubjectKey], update: &Update) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        self.store.join_itself(keys, update).await?;
+        let mut until = self.until.lock();
+        // One that comes too late closes no gap: somebody may have settled the announcement in it.
+        if Instant::now() <= *until {
+            *until = asked + update.hold.unwrap_or_default();
+        }
+        Ok(())
+    }
 }
 
 /// Records an unknown outcome from where nothing can be awaited: a drop. A store that needs time gets it on a task
@@ -234,6 +284,20 @@ const MIN_RENEWAL: Duration = Duration::from_millis(100);
 /// Goes on holding the subjects of an unknown outcome until all of `ended` have ended. The task ends with them, with
 /// the layer, or after an hour.
 pub(crate) fn hold_until(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec<Ended>) {
+    hold(config, keys, ended, None);
+}
+
+/// The same for a write that was announced.
+pub(crate) fn hold_announced(
+    config: &Arc<Config>,
+    keys: Vec<SubjectKey>,
+    ended: Ended,
+    announcement: Arc<Announcement>,
+) {
+    hold(config, keys, vec![ended], Some(announcement));
+}
+
+fn hold(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec<Ended>, announcement: Option<Arc<Announcement>>) {
     let Ok(runtime) = Handle::try_current() else { return };
     if ended.is_empty() || keys.is_empty() {
         return;
@@ -252,7 +316,11 @@ pub(crate) fn hold_until(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec
             let Some(config) = layer.upgrade() else { return };
             pause = (config.window.now() / 2).max(MIN_RENEWAL);
             let renewed = Update { hold: Some(pause * 2), ..unknown(&config) };
-            if let Err(error) = config.store.join(&keys, &renewed).await {
+            let stored = match &announcement {
+                Some(announcement) => announcement.renew(&keys, &renewed).await,
+                None => config.store.join(&keys, &renewed).await,
+            };
+            if let Err(error) = stored {
                 tracing::warn!(%error, "the mark of an unfinished write was not renewed");
             }
         }

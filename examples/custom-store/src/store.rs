@@ -47,6 +47,7 @@ impl Map {
         let entry = self.entries.get(key);
         let Entry { marks, held_until, stamp } = entry.unwrap_or(&self.floor);
         let unsettled = Unsettled { key: *key, stamp: *stamp };
+        loaded.has_entry |= entry.is_some();
         match entry {
             Some(_) => loaded.marks.join(&marks.clone().without_unknown()),
             None => {

@@ -142,12 +142,13 @@ impl Inner {
         }
         let mut all = Loaded::default();
         for (number, loaded) in loaded.answers {
-            let Loaded { marks, floor, unsettled, floored, incomplete } = loaded;
+            let Loaded { marks, floor, unsettled, floored, has_entry, incomplete } = loaded;
             let tagged = |one: Unsettled| Unsettled { stamp: tag(one.stamp, number), ..one };
             all.marks.join(&marks);
             all.floor.join(&floor);
             all.unsettled.extend(unsettled.into_iter().map(tagged));
             all.floored.extend(floored.into_iter().map(tagged));
+            all.has_entry |= has_entry;
             all.incomplete |= incomplete;
         }
         Ok(all)

@@ -155,6 +155,22 @@ impl MarkStore for Moody {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_entry_in_one_of_the_stores_is_one() {
+    let members: [Arc<Moody>; 3] = Default::default();
+    let quorum = QuorumStore::majority(members.clone().map(|member| member as Arc<dyn MarkStore>)).unwrap();
+    let key = random_key();
+    assert!(!quorum.load(&[key]).await.unwrap().has_entry);
+    *members[0].mood.lock() = Mood::Away;
+    quorum.join(&[key], &Update { marks: Marks::unknown(), hold: Some(Duration::from_secs(5)) }).await.unwrap();
+    *members[0].mood.lock() = Mood::Well;
+    sleep(Duration::from_secs(2)).await;
+    // One that has missed it, and one that has not.
+    *members[2].mood.lock() = Mood::Away;
+    let loaded = quorum.load(&[key]).await.unwrap();
+    assert!(loaded.has_entry && !loaded.floored.is_empty(), "{loaded:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whatever_stores_do_no_promise_is_forgotten() {
     for (count, write, read) in [(3, 2, 2), (5, 3, 3), (5, 4, 2), (3, 3, 1), (3, 1, 3), (4, 3, 2)] {
         let (mut answered, mut certain, mut promised_at_all) = (0, 0, 0);

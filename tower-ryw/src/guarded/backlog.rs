@@ -71,11 +71,21 @@ impl Backlog {
                 self.put(key, &update.marks, held_until, now);
             } else {
                 had_room = false;
-                self.dropped += 1;
-                self.doubt = self.doubt.max(held_until).max(Some(now));
+                self.drop_one(held_until, now);
             }
         }
         had_room
+    }
+
+    /// What was kept of a subject can't be delivered.
+    pub(super) fn is_missing(&mut self, update: &Update) {
+        let now = Instant::now();
+        self.drop_one(update.hold.map(|hold| now + hold), now);
+    }
+
+    fn drop_one(&mut self, held_until: Option<Instant>, now: Instant) {
+        self.dropped += 1;
+        self.doubt = self.doubt.max(held_until).max(Some(now));
     }
 
     /// Keeps what an earlier process has kept, whatever room there is: it may have been promised.

@@ -45,6 +45,7 @@ impl Inner {
             return;
         }
         let mut state = inner.state.lock();
+        state.is_catching_up = false;
         if state.away_since.is_none() {
             (state.away_since, state.tries) = (Some(Instant::now()), 0);
             let is_sought = mem::replace(&mut state.is_sought, true);
@@ -72,25 +73,10 @@ impl Inner {
         if self.in_time(self.store.load(&[EVERYBODY])).await.as_ref().is_err_and(is_away) {
             return false;
         }
-        loop {
-            let (batch, doubt) = {
-                let mut state = self.state.lock();
-                if state.backlog.is_settled() {
-                    // Under one lock: nothing can be kept between this and the end of being away.
-                    (state.away_since, state.is_sought) = (None, false);
-                    state.news.expire();
-                    break;
-                }
-                (state.backlog.first(BATCH), state.backlog.doubt)
-            };
-            let is_delivered = match doubt {
-                // Whatever is missing comes before what is there: it may be the same subject's.
-                Some(until) => self.tell_everybody(until).await,
-                None => self.deliver(batch).await,
-            };
-            if !is_delivered {
-                return false;
-            }
+        let has_caught_up = self.catch_up().await;
+        self.state.lock().is_catching_up = false;
+        if !has_caught_up {
+            return false;
         }
         if let Some(outbox) = &self.outbox {
             outbox.replace();
@@ -98,25 +84,60 @@ impl Inner {
         true
     }
 
+    async fn catch_up(self: &Arc<Self>) -> bool {
+        loop {
+            let (batch, doubt) = {
+                let mut state = self.state.lock();
+                if state.backlog.is_settled() {
+                    // Under one lock: nothing can be kept between this and the end of being away.
+                    (state.away_since, state.is_sought) = (None, false);
+                    state.news.expire();
+                    return true;
+                }
+                state.is_catching_up = true;
+                (state.backlog.first(BATCH), state.backlog.doubt)
+            };
+            // Whatever is missing comes before what is there: it may be the same subject's.
+            if let Some(until) = doubt
+                && !self.tell_everybody(until).await
+            {
+                return false;
+            }
+            // In the same turn, so that there is room: a doubt that is told is a new one as soon as something else is dropped.
+            if !self.deliver(batch).await {
+                return false;
+            }
+        }
+    }
+
+    /// What the store can make nothing of is passed over. Somebody may have been promised it, so it is missing.
     async fn deliver(self: &Arc<Self>, batch: Vec<(SubjectKey, Update)>) -> bool {
         let mut joins = JoinSet::new();
-        for (key, update) in &batch {
-            let (inner, join) = (Arc::clone(self), self.store.join(&[*key], update));
-            joins.spawn(async move { inner.in_time(join).await });
+        for (key, update) in batch {
+            let (inner, join) = (Arc::clone(self), self.store.join(&[key], &update));
+            joins.spawn(async move { (inner.in_time(join).await, (key, update)) });
         }
-        let refused: Vec<_> = joins.join_all().await.into_iter().filter_map(Result::err).collect();
-        if refused.iter().any(is_away) {
-            return false;
-        }
+        let answers = joins.join_all().await;
+        let mut is_here = true;
         let mut state = self.state.lock();
-        state.backlog.dropped += refused.len() as u64;
-        state.backlog.delivered(&batch);
-        true
+        for (answer, one) in answers {
+            match answer {
+                Ok(()) => {}
+                Err(error) if is_away(&error) => {
+                    is_here = false;
+                    continue;
+                }
+                Err(_) => state.backlog.is_missing(&one.1),
+            }
+            state.backlog.delivered(&[one]);
+        }
+        is_here
     }
 
     async fn tell_everybody(&self, until: Instant) -> bool {
         let hold = until.saturating_duration_since(Instant::now()).max(DOUBT);
         let update = Update { marks: Marks::unknown(), hold: Some(hold) };
+        // Where it makes nothing of everybody's own entry, no instance gets an answer, and all marks are unknown anyhow.
         if self.in_time(self.store.join(&[EVERYBODY], &update)).await.as_ref().is_err_and(is_away) {
             return false;
         }
@@ -158,15 +179,20 @@ impl Seeker {
 impl Drop for Seeker {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.upgrade().filter(|_| !self.has_found) {
-            inner.state.lock().is_sought = false;
+            let mut state = inner.state.lock();
+            (state.is_sought, state.is_catching_up) = (false, false);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    };
 
+    use parking_lot::Mutex;
     use ryw_core::{Loaded, MarkStore, Position, StoreFuture, Unsettled};
 
     use super::*;
@@ -205,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_runtime_that_ends_takes_the_search_with_it_and_the_next_one_goes_on() {
-        let guarded = Guarded::new(Arc::new(Dead), LocalStore::new(), Duration::from_secs(1), None);
+        let guarded = Guarded::new(Arc::new(Dead), LocalStore::new(), true, Duration::from_secs(1), None);
         let (ended, has_ended) = mpsc::channel();
         let other = guarded.clone();
         std::thread::spawn(move || {
@@ -225,5 +251,137 @@ mod tests {
         let ended = has_ended.recv_timeout(Duration::from_secs(30));
         assert_eq!(ended, Ok((false, true)));
         assert_eq!(guarded.health().backlog, 1);
+    }
+
+    /// A store that answers in 5 ms, once it is back, and can make nothing of what it has for some subjects.
+    #[derive(Debug, Default)]
+    struct Slow {
+        is_up: AtomicBool,
+        broken: Vec<SubjectKey>,
+        refused: Mutex<Vec<SubjectKey>>,
+        joined: Mutex<Vec<SubjectKey>>,
+    }
+
+    impl Slow {
+        fn answer<T: Default + Unpin + Send + 'static>(&self) -> StoreFuture<T> {
+            if !self.is_up.load(Relaxed) {
+                return failed();
+            }
+            StoreFuture::boxed(async {
+                sleep(Duration::from_millis(5)).await;
+                Ok(T::default())
+            })
+        }
+    }
+
+    impl MarkStore for Slow {
+        fn load(&self, _: &[SubjectKey]) -> StoreFuture<Loaded> {
+            self.answer()
+        }
+        fn join(&self, keys: &[SubjectKey], _: &Update) -> StoreFuture<()> {
+            if self.is_up.load(Relaxed) && keys.iter().any(|key| self.broken.contains(key)) {
+                return StoreFuture::failed(StoreError::new(StoreErrorKind::Corrupt));
+            }
+            if keys.iter().any(|key| self.refused.lock().contains(key)) {
+                return failed();
+            }
+            self.joined.lock().extend(keys.iter().filter(|_| self.is_up.load(Relaxed)));
+            self.answer()
+        }
+        fn settle(&self, _: &[Unsettled], _: Option<Position>) -> StoreFuture<()> {
+            self.answer()
+        }
+        fn acknowledge(&self, _: &[SubjectKey], _: &Marks) -> StoreFuture<()> {
+            self.answer()
+        }
+    }
+
+    fn key(number: u64) -> SubjectKey {
+        SubjectKey::from_bytes(u128::from(number).to_le_bytes())
+    }
+
+    fn held() -> Update {
+        Update { marks: Marks::unknown(), hold: None }
+    }
+
+    /// With an outbox that has room for a few dozen subjects.
+    fn small(store: &Arc<Slow>, directory: &std::path::Path) -> Guarded {
+        let (log, recovered) = crate::outbox::Log::open(directory).unwrap();
+        let disk = crate::guarded::Disk { log, recovered, capacity: 4096 };
+        let store: Arc<dyn MarkStore> = Arc::<Slow>::clone(store);
+        Guarded::new(store, LocalStore::new(), true, Duration::from_secs(1), Some(disk))
+    }
+
+    async fn is_found(guarded: &Guarded) -> bool {
+        let found = async {
+            while guarded.health().away.is_some() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), found).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_back_is_found_while_writes_go_on_and_there_is_no_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Slow::default());
+        let guarded = small(&store, directory.path());
+        let writes = async {
+            for number in 0_u64.. {
+                drop(guarded.join(&[key(number)], &held()));
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let found = async {
+            while !guarded.health().full {
+                sleep(Duration::from_millis(20)).await;
+            }
+            store.is_up.store(true, Relaxed);
+            is_found(&guarded).await
+        };
+        let found = tokio::select! {
+            () = writes => false,
+            found = found => found,
+        };
+        assert!(found, "{:?}", guarded.health());
+        assert!(store.joined.lock().contains(&EVERYBODY), "nobody believes it before it was told what is missing");
+    }
+
+    #[tokio::test]
+    async fn what_the_store_refuses_of_one_subject_is_everybodys_doubt() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Slow { broken: vec![key(1)], ..Slow::default() });
+        let guarded = small(&store, directory.path());
+        for number in 0..3 {
+            assert!(guarded.join(&[key(number)], &held()).await.is_ok(), "it is on the disk");
+        }
+        store.is_up.store(true, Relaxed);
+        assert!(is_found(&guarded).await, "one subject does not keep the store away: {:?}", guarded.health());
+        let health = guarded.health();
+        assert_eq!((health.dropped, health.backlog, health.full), (1, 0, false));
+        let joined = store.joined.lock().clone();
+        assert!(joined.contains(&key(0)) && joined.contains(&key(2)), "{joined:?}");
+        assert!(joined.contains(&EVERYBODY), "somebody was promised it: {joined:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_is_done_where_the_rest_was_not() {
+        let store = Arc::new(Slow { refused: Mutex::new(vec![key(1)]), ..Slow::default() });
+        let given: Arc<dyn MarkStore> = Arc::<Slow>::clone(&store);
+        let guarded = Guarded::new(given, LocalStore::new(), true, Duration::from_secs(1), None);
+        for number in 0..3 {
+            assert!(guarded.join(&[key(number)], &held()).await.is_err());
+        }
+        store.is_up.store(true, Relaxed);
+        let delivered = async {
+            while guarded.health().backlog > 1 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), delivered).await.unwrap();
+        assert!(guarded.health().away.is_some());
+        store.refused.lock().clear();
+        assert!(is_found(&guarded).await, "{:?}", guarded.health());
+        assert!(store.joined.lock().contains(&key(1)));
     }
 }

@@ -46,7 +46,7 @@ impl News {
 
     pub(super) fn learn(&mut self, Due(asked): Due, everybody: Loaded) -> Everybody {
         // Without an entry of its own it is held to a floor, and that says nothing about everybody.
-        let has_entry = everybody.floored.is_empty() && !everybody.marks.is_none();
+        let has_entry = everybody.has_entry;
         let is_open = everybody.marks.is_unknown() || everybody.marks.is_pending();
         let learned = Everybody(has_entry.then(|| Box::new(everybody)));
         // An answer to an earlier question may come later.
@@ -64,7 +64,8 @@ impl Everybody {
         let Some(everybody) = self.0 else { return answer };
         let mut answer = answer?;
         let stamp = everybody.unsettled.first().map_or(Stamp::default(), |one| one.stamp);
-        for position in everybody.marks.positions() {
+        // Where one store has an entry and another one has none, it is held to a floor as well.
+        for position in everybody.marks.positions().iter().chain(everybody.floor.positions()) {
             answer.floor.add(Mark::At(*position));
         }
         if everybody.marks.is_unknown() {
@@ -75,6 +76,7 @@ impl Everybody {
         }
         answer.unsettled.extend(everybody.unsettled.iter().copied());
         answer.floored.push(Unsettled { key: EVERYBODY, stamp });
+        answer.floored.extend(everybody.floored.iter().copied());
         Ok(answer)
     }
 }
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     fn entry(marks: Marks) -> Loaded {
-        Loaded { marks, ..Loaded::default() }
+        Loaded { marks, has_entry: true, ..Loaded::default() }
     }
 
     fn is_held(everybody: Everybody) -> bool {
@@ -124,8 +126,21 @@ mod tests {
         let mut news = News::default();
         let floored = Unsettled { key: EVERYBODY, stamp: Stamp(1) };
         let due = news.due().unwrap_err();
-        let floored = Loaded { floored: [floored].into_iter().collect(), ..entry(Marks::unknown()) };
+        let floored = Loaded { floored: [floored].into_iter().collect(), has_entry: false, ..entry(Marks::unknown()) };
         assert!(!is_held(news.learn(due, floored)));
         assert!(!is_held(news.due().unwrap()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_in_one_of_several_stores_is_heard() {
+        for marks in [Marks::unknown(), Marks::pending()] {
+            let mut news = News::default();
+            let floored = Unsettled { key: EVERYBODY, stamp: Stamp(1) };
+            let due = news.due().unwrap_err();
+            // As two stores say together, of which one has missed it.
+            let merged = Loaded { floored: [floored].into_iter().collect(), ..entry(marks) };
+            assert!(is_held(news.learn(due, merged)));
+            assert!(news.due().is_err(), "it may be settled at any moment");
+        }
     }
 }

@@ -39,6 +39,8 @@ struct Inner {
     store: Arc<dyn MarkStore>,
     /// The writes of this process.
     own: LocalStore,
+    /// There are positions, so what the store knows may be lost.
+    tells_losses: bool,
     deadline: Duration,
     clock: Clock,
     outbox: Option<Outbox>,
@@ -49,9 +51,19 @@ struct State {
     /// It has failed; somebody tries to reach it again, and nobody else does.
     away_since: Option<Instant>,
     is_sought: bool,
+    /// It answers again, and is told what was kept. Nobody believes it yet, but it takes what is joined: what would be kept
+    /// meanwhile might never come to an end.
+    is_catching_up: bool,
     tries: u32,
     backlog: Backlog,
     news: News,
+}
+
+/// What a mark is worth that is kept for the store on a disk.
+#[derive(Clone, Copy, Debug)]
+enum KeptIs {
+    Enough,
+    TooLate,
 }
 
 /// An outbox that was opened.
@@ -76,7 +88,7 @@ pub struct StoreHealth {
     /// How long the oldest of them has waited; the time of an earlier process counts.
     pub oldest: Option<Duration>,
     /// Subjects whose marks were dropped since the layer was built, because there was no room or the store could make
-    /// nothing of its own entry.
+    /// nothing of its own entry. Those that were kept before are everybody's doubt.
     pub dropped: u64,
     /// Something could not be kept. Until the store has been told so, everybody's marks are unknown here.
     pub full: bool,
@@ -87,11 +99,17 @@ pub struct StoreHealth {
 }
 
 impl Guarded {
-    pub(crate) fn new(store: Arc<dyn MarkStore>, own: LocalStore, deadline: Duration, disk: Option<Disk>) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn MarkStore>,
+        own: LocalStore,
+        tells_losses: bool,
+        deadline: Duration,
+        disk: Option<Disk>,
+    ) -> Self {
         let clock = Clock::start();
         let Some(Disk { log, recovered, capacity }) = disk else {
             let state = Mutex::new(State::new(u64::MAX));
-            return Self(Arc::new(Inner { store, own, deadline, clock, outbox: None, state }));
+            return Self(Arc::new(Inner { store, own, tells_losses, deadline, clock, outbox: None, state }));
         };
         // A file is replaced when it is full, so half of it at most is what has to stay.
         let mut state = State::new(capacity / 2);
@@ -99,7 +117,7 @@ impl Guarded {
         let inner = Arc::new_cyclic(|inner: &Weak<Inner>| {
             let live = Weak::clone(inner);
             let outbox = Outbox::new(log, capacity, move |bytes| live.upgrade().map(|inner| inner.write_down(bytes)));
-            Inner { store, own, deadline, clock, outbox: Some(outbox), state: Mutex::new(state) }
+            Inner { store, own, tells_losses, deadline, clock, outbox: Some(outbox), state: Mutex::new(state) }
         });
         // Delivered at once, where there is a runtime already.
         Inner::unless_away(&inner, |_| ());
@@ -142,6 +160,34 @@ impl Guarded {
         }
     }
 
+    /// As [`join`](MarkStore::join), and fails unless the store itself has taken it: what is kept is only going to arrive.
+    pub(crate) fn join_itself(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
+        self.put(keys, update, KeptIs::TooLate)
+    }
+
+    fn put(&self, keys: &[SubjectKey], update: &Update, kept_is: KeptIs) -> StoreFuture<()> {
+        // It is done when it returns.
+        drop(self.0.own.join(keys, update));
+        let is_catching_up = self.0.state.lock().is_catching_up;
+        let taken = match is_catching_up {
+            true => self.answer(self.0.store.join(keys, update)),
+            false => self.ask(|store| store.join(keys, update)),
+        };
+        match taken.now() {
+            Ok(Ok(())) => StoreFuture::ready(()),
+            Ok(Err(error)) => Inner::keep(&self.0, keys, update, error, kept_is),
+            Err(taken) => {
+                let (inner, keys, update) = (Arc::clone(&self.0), keys.to_vec(), update.clone());
+                StoreFuture::boxed(async move {
+                    match taken.await {
+                        Ok(()) => Ok(()),
+                        Err(error) => Inner::keep(&inner, &keys, &update, error, kept_is).await,
+                    }
+                })
+            }
+        }
+    }
+
     /// The answer in time, or none of the following.
     fn answer<T: Unpin + Send + 'static>(&self, answer: StoreFuture<T>) -> StoreFuture<T> {
         match answer.now() {
@@ -167,7 +213,7 @@ impl Guarded {
 impl State {
     fn new(max_bytes: u64) -> Self {
         let (backlog, news) = (Backlog::new(max_bytes), News::default());
-        Self { away_since: None, is_sought: false, tries: 0, backlog, news }
+        Self { away_since: None, is_sought: false, is_catching_up: false, tries: 0, backlog, news }
     }
 
     /// What an earlier process was not able to deliver is delivered before the store is believed.
@@ -198,7 +244,13 @@ impl Inner {
     }
 
     /// Keeps what the store did not take. The answer is good when it is on a disk.
-    fn keep(inner: &Arc<Self>, keys: &[SubjectKey], update: &Update, error: StoreError) -> StoreFuture<()> {
+    fn keep(
+        inner: &Arc<Self>,
+        keys: &[SubjectKey],
+        update: &Update,
+        error: StoreError,
+        kept_is: KeptIs,
+    ) -> StoreFuture<()> {
         let (had_room, is_told) = {
             let mut state = inner.state.lock();
             // Where one entry makes no sense, the others do.
@@ -222,7 +274,12 @@ impl Inner {
         let hold = update.hold.map(|length| held(length, &inner.clock));
         let entry = Undelivered { keys: keys.to_vec(), marks: update.marks.clone(), since: inner.clock.now(), hold };
         let written = outbox.append(&entry, inner.deadline);
-        StoreFuture::boxed(async move { if written.await { Ok(()) } else { Err(error) } })
+        StoreFuture::boxed(async move {
+            match (written.await, kept_is) {
+                (true, KeptIs::Enough) => Ok(()),
+                _ => Err(error),
+            }
+        })
     }
 
     /// For the outbox: all that is kept, and whether something is missing.

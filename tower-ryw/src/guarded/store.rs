@@ -6,13 +6,13 @@ use ryw_core::{
     Loaded, MarkStore, Marks, Position, Stamp, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Unsettled, Update,
 };
 
-use super::{Guarded, Inner, doubt::EVERYBODY};
+use super::{Guarded, Inner, KeptIs, doubt::EVERYBODY};
 
 impl MarkStore for Guarded {
     fn load(&self, keys: &[SubjectKey]) -> StoreFuture<Loaded> {
         let own = self.0.own.own(keys);
-        if own.marks.is_pending() {
-            // The primary serves, whatever the others have written.
+        if own.marks.is_pending() && !self.0.tells_losses {
+            // The primary serves, whatever the others have written. With positions, they may have lost something.
             return StoreFuture::ready(joined(own, Ok(Loaded::default())));
         }
         let Some(news) = Inner::unless_away(&self.0, |state| state.news.due()) else {
@@ -44,21 +44,7 @@ impl MarkStore for Guarded {
     }
 
     fn join(&self, keys: &[SubjectKey], update: &Update) -> StoreFuture<()> {
-        // It is done when it returns.
-        drop(self.0.own.join(keys, update));
-        match self.ask(|store| store.join(keys, update)).now() {
-            Ok(Ok(())) => StoreFuture::ready(()),
-            Ok(Err(error)) => Inner::keep(&self.0, keys, update, error),
-            Err(answer) => {
-                let (inner, keys, update) = (Arc::clone(&self.0), keys.to_vec(), update.clone());
-                StoreFuture::boxed(async move {
-                    match answer.await {
-                        Ok(()) => Ok(()),
-                        Err(error) => Inner::keep(&inner, &keys, &update, error).await,
-                    }
-                })
-            }
-        }
+        self.put(keys, update, KeptIs::Enough)
     }
 
     fn settle(&self, unsettled: &[Unsettled], at: Option<Position>) -> StoreFuture<()> {

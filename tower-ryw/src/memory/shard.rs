@@ -83,6 +83,7 @@ impl Shard {
         let mut open = false;
         let (held_until, unknown, stamp) = match self.find(key) {
             Some(slot) => {
+                loaded.has_entry = true;
                 let entry = &self.entries[slot as usize];
                 match entry.marks {
                     Compact::None => {}

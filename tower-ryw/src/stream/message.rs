@@ -83,7 +83,7 @@ impl RywMessage {
             (Told::NotWritten, _) | (Told::Nothing, Intent::Read) => Outcome::NotWritten,
             (Told::Written, _) | (Told::Nothing, Intent::Write) => Outcome::Committed,
         };
-        let saved = match conclude(&self.context, ended, found, true) {
+        let saved = match conclude(&self.context, ended, found, true, self.guard.was_held()) {
             Ok(saved) => saved,
             Err(work) => {
                 let saved = work.instrument(self.span.clone()).await;

@@ -359,3 +359,25 @@ mod broken_store {
         assert_eq!(told(&client.get(&[ME]).await), None);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_that_only_the_store_knows_is_told_while_a_write_of_this_process_is_on_its_way() {
+    let cluster = Cluster::start().await;
+    let (keys, store) = (keys(), LocalStore::new());
+    let build = || cluster.layer().signing_keys(keys.clone()).store(store.clone()).build().unwrap();
+    let (one, two) = (build(), build());
+    let (first, second) = (Client::of(&one), Client::of(&two));
+    first.get(&[ME]).await;
+    second.get(&[ME]).await;
+    assert_eq!(first.post(&[ME]).await.status, 200);
+    cluster.fail_over().await;
+    assert_eq!(told(&second.get(&[ME]).await), TOLD);
+    assert_eq!(second.post(&[ME, level("SESSION")]).await.status, 409);
+    // Another request of the session ends in an error: what it did may be on its way.
+    let fails = axum::routing::any(|| async { axum::http::StatusCode::INTERNAL_SERVER_ERROR });
+    let failing = Client { app: axum::Router::new().route("/", fails).layer(two.clone()) };
+    assert_eq!(failing.post(&[ME]).await.status, 500);
+    let read = second.get(&[ME]).await;
+    assert_eq!(told(&read), TOLD, "{}", read.route());
+    assert_eq!(second.post(&[ME, level("SESSION")]).await.status, 409);
+}

@@ -172,8 +172,57 @@ async fn a_long_write_stays_announced() {
         let read = other.get(&[ME]).await;
         assert!(read.route().starts_with("primary;reason=pending-write"), "{}", read.route());
     }
-    writing.await;
+    assert_eq!(writing.await.header("x-consistency-enforced"), Some("true"), "everybody knew of it all the time");
     sleep(2 * WINDOW).await;
     let read = other.get(&[ME]).await;
     assert!(read.route().starts_with("replica"), "and is over when it has ended: {}", read.route());
+}
+
+/// A write that takes `length`, and whose store is cut off as soon as it has been announced. The answer, and where a read of
+/// the other instance was served after it.
+async fn cut_off(length: Duration, heals: bool) -> (Option<String>, String) {
+    let cluster = Cluster::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let slot = Arc::new(std::sync::OnceLock::<Way>::new());
+    let (cut, remote) = (Arc::clone(&slot), Arc::new(cluster.remote()));
+    let handler = move |other: Arc<Client>| {
+        any(move || {
+            let (cut, other, remote) = (Arc::clone(&cut), Arc::clone(&other), Arc::clone(&remote));
+            async move {
+                let way = cut.get().unwrap();
+                way.cut();
+                sleep(length).await;
+                other.get(&[ME]).await;
+                // It commits now.
+                remote.put("p", Some(primary(1, 150)));
+                if heals {
+                    way.mend();
+                    sleep(Duration::from_secs(2)).await;
+                }
+            }
+        })
+    };
+    let strict = |builder: RywLayerBuilder| builder.strict_writes(true).outbox(directory.path());
+    let (way, one, other) = two_instances(&cluster, strict, handler).await;
+    assert!(slot.set(way).is_ok());
+    let written = one.send("POST", "/it", &[ME]).await;
+    let enforced = written.header("x-consistency-enforced").map(str::to_owned);
+    (enforced, other.get(&[ME]).await.route().to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_outlasts_its_announcement_says_so() {
+    let long = WINDOW + Duration::from_millis(700);
+    let (enforced, read) = cut_off(long, false).await;
+    assert!(read.starts_with("replica"), "another instance can't know of it: {read}");
+    assert_eq!(enforced.as_deref(), Some("false"), "an outbox is too late");
+    let (enforced, _) = cut_off(long, true).await;
+    assert_eq!(enforced.as_deref(), Some("false"), "it may have been missed before the store was back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strict_write_whose_mark_did_not_reach_the_store_says_so() {
+    let (enforced, read) = cut_off(WINDOW / 10, false).await;
+    assert!(read.starts_with("primary;reason=pending-write"), "it is announced still: {read}");
+    assert_eq!(enforced.as_deref(), Some("false"));
 }
