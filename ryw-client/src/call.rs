@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, Method, Request, Response, Uri, Version};
-use ryw_core::wire;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use ryw_core::{Outcome, wire};
 use tokio::time::Instant;
 
 use crate::{
@@ -91,7 +91,8 @@ impl<B: RetryBody> Call<B> {
             (None, body)
         };
         budget.earn();
-        let (told, lesson) = attach(&config, &session, &served, &parts.uri, &mut parts.headers);
+        let (told, mut lesson) = attach(&config, &session, &served, &parts.uri, &mut parts.headers);
+        lesson.writes = !safe;
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let report = Report { attempts: 1, ..Report::default() };
         let (began, retries) = (Instant::now(), 0);
@@ -108,7 +109,8 @@ impl<B: RetryBody> Call<B> {
         let headers = response.headers();
         if let Some(mut doubt) = self.doubt.take() {
             // A proxy that gave up knows nothing of what the server goes on to do.
-            doubt.answered = !response.status().is_server_error() || speaks(headers);
+            let grpc = headers.get("grpc-status").map(HeaderValue::as_bytes);
+            doubt.answered = Outcome::of_write(response.status(), grpc) != Outcome::Unknown || speaks(headers);
         }
         match self.told {
             true => self.lesson.learn(headers),
@@ -209,6 +211,7 @@ impl<B: RetryBody> Call<B> {
         let uri = request.uri().clone();
         let served = self.lesson.served.clone();
         (self.told, self.lesson) = attach(&self.config, &self.session, &served, &uri, request.headers_mut());
+        self.lesson.writes = !self.safe;
         self.leave();
     }
 
@@ -241,5 +244,5 @@ fn attach(config: &Config, session: &Session, served: &Served, uri: &Uri, header
     if told && let Some(level) = config.level.as_ref().or(served.level()) {
         headers.entry(&wire::CONSISTENCY_LEVEL).or_insert_with(|| level.clone());
     }
-    (told, Lesson { session: session.clone(), from: to, sent, served: served.clone() })
+    (told, Lesson { session: session.clone(), from: to, sent, served: served.clone(), writes: false })
 }
