@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, uri::Scheme};
 use ryw_core::{Outcome, wire};
 use tokio::time::Instant;
 
@@ -30,6 +30,8 @@ pub(crate) struct Call<B: RetryBody> {
     safe: bool,
     method: Method,
     uri: Uri,
+    /// One of its attempts went over https.
+    was_secure: bool,
     /// The request as it came, if it may be made more than once.
     again: Option<Again<B>>,
     /// The attempt that is on its way.
@@ -91,14 +93,27 @@ impl<B: RetryBody> Call<B> {
             (None, body)
         };
         budget.earn();
-        let (told, mut lesson) = attach(&config, &session, &served, &parts.uri, &mut parts.headers);
+        let to = Destination::of(&parts.uri);
+        let (told, mut lesson) = attach(&config, &session, &served, to, &mut parts.headers);
         lesson.writes = !safe;
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let report = Report { attempts: 1, ..Report::default() };
-        let (began, retries) = (Instant::now(), 0);
-        let doubt = None;
-        let mut call =
-            Self { config, budget, session, began, safe, method, uri, again, lesson, told, doubt, retries, report };
+        let mut call = Self {
+            config,
+            budget,
+            session,
+            began: Instant::now(),
+            safe,
+            method,
+            uri,
+            was_secure: false,
+            again,
+            lesson,
+            told,
+            doubt: None,
+            retries: 0,
+            report,
+        };
         call.leave();
         (call, Request::from_parts(parts, body))
     }
@@ -186,6 +201,7 @@ impl<B: RetryBody> Call<B> {
             again.body = Body::Empty;
         }
         redirect::adapt(&mut again.headers, &self.uri, &next);
+        self.was_secure |= self.uri.scheme() == Some(&Scheme::HTTPS);
         (self.method, self.uri) = (next.method, next.uri);
         self.safe = self.config.retry.is_safe(&self.method, &self.uri);
         let request = self.request()?;
@@ -208,9 +224,10 @@ impl<B: RetryBody> Call<B> {
 
     /// Adds what the session knows by now, right before the request leaves.
     pub(crate) fn attach(&mut self, request: &mut Request<B>) {
-        let uri = request.uri().clone();
+        let to = Destination::of(request.uri());
+        let to = if self.was_secure { to.after_https() } else { to };
         let served = self.lesson.served.clone();
-        (self.told, self.lesson) = attach(&self.config, &self.session, &served, &uri, request.headers_mut());
+        (self.told, self.lesson) = attach(&self.config, &self.session, &served, to, request.headers_mut());
         self.lesson.writes = !self.safe;
         self.leave();
     }
@@ -231,8 +248,13 @@ impl<B: RetryBody> Again<B> {
     }
 }
 
-fn attach(config: &Config, session: &Session, served: &Served, uri: &Uri, headers: &mut HeaderMap) -> (bool, Lesson) {
-    let to = Destination::of(uri);
+fn attach(
+    config: &Config,
+    session: &Session,
+    served: &Served,
+    to: Destination,
+    headers: &mut HeaderMap,
+) -> (bool, Lesson) {
     let sent = session.attach(&to, headers);
     let told = sent.is_some();
     let sent: Sent = sent.unwrap_or_default();
