@@ -28,6 +28,7 @@ pub(crate) struct Carried {
     /// this time: a write does not stay on its way for longer because its session asks again.
     pub(crate) pending_since: u32,
     /// Tokens that are not this service's, as they came: another service on this request's way may be able to check them.
+    /// In place of a cookie's, the word for a token that is missing.
     pub(crate) foreign: Vec<HeaderValue>,
 }
 
@@ -143,7 +144,7 @@ fn read_tokens(
     let values = head.headers.get_all(&wire::TOKEN).iter().map(HeaderValue::as_bytes);
     for text in values.chain(head.headers.get_all(&BAGGAGE).iter().flat_map(in_baggage)) {
         count += 1;
-        if let Some(session) = read_token(config, tenant, text, count, carried)
+        if let Some(session) = read_token(config, tenant, text, false, count, carried)
             && keys.is_empty()
         {
             keys.push(session);
@@ -155,7 +156,7 @@ fn read_tokens(
         for token in cookies(value.as_bytes(), name) {
             count += 1;
             by_cookie = true;
-            if let Some(session) = read_token(config, tenant, token, count, carried)
+            if let Some(session) = read_token(config, tenant, token, true, count, carried)
                 && !keys.contains(&session)
             {
                 keys.push(session);
@@ -188,6 +189,7 @@ fn read_token(
     config: &Config,
     tenant: &Tenant,
     given: &[u8],
+    by_cookie: bool,
     count: usize,
     carried: &mut Carried,
 ) -> Option<SubjectKey> {
@@ -215,7 +217,12 @@ fn read_token(
                 && text.is_ok_and(|text| text != wire::UNKNOWN_TOKEN)
                 && let Ok(value) = HeaderValue::from_bytes(given)
             {
-                carried.foreign.push(value);
+                // Whoever made a browser keep a cookie does not choose what reaches other services: they are told no more
+                // than that something is missing.
+                let value = if by_cookie { HeaderValue::from_static(wire::UNKNOWN_TOKEN) } else { value };
+                if !carried.foreign.contains(&value) {
+                    carried.foreign.push(value);
+                }
             }
             None
         }

@@ -152,7 +152,11 @@ impl Session {
         // An origin that no request has.
         let mut state = State { id, home: Some("nowhere".into()), ..State::default() };
         for token in tokens {
-            state.tokens.add(token, &[]);
+            if token == wire::UNKNOWN_TOKEN {
+                state.doubt();
+            } else {
+                state.tokens.add(token, &[]);
+            }
         }
         let shared = Mutex::new(Shared { state, ..Shared::default() });
         Self(Arc::new(Inner { rules: self.0.rules.clone(), supplier: None, consumer: None, shared }))

@@ -281,3 +281,24 @@ async fn what_could_not_be_stored_is_not_called_enforced() {
     assert_eq!(touched.headers()["x-consistency-enforced"], "false");
     assert!(touched.headers().contains_key("ryw-token"), "the client that carries it is safe");
 }
+
+#[tokio::test]
+async fn what_a_cookie_says_and_nobody_here_can_check_goes_nowhere_else() {
+    let tokens = async |headers: HeaderMap| {
+        headers.get_all("ryw-token").iter().map(|token| token.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    };
+    let back = serve(Router::new().route("/notes/{key}", get(tokens))).await;
+    let store = store();
+    let client = http(&RywClientLayer::within_request(["127.0.0.1"]).unwrap());
+    let front = Front { store: store.clone(), back, twin: back, client };
+    let app = Router::new().route("/look/{key}", get(look)).with_state(front);
+    let front = serve(app.layer(layer(&store).build().unwrap())).await;
+    let token = crate::fake::token_of(2, 1, 7);
+    let ask = async |name: &str, value: String| {
+        let request = Request::get(format!("http://{front}/look/k")).header(name, value);
+        let response = plain().call(request.body(Full::default()).unwrap()).await.unwrap();
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    };
+    assert_eq!(ask("ryw-token", token.clone()).await, token);
+    assert_eq!(ask("cookie", format!("__Host-ryw={token}")).await, "unknown");
+}
