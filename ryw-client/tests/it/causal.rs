@@ -16,6 +16,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use ryw_client::{RywClientLayer, RywClientService, Session};
+use ryw_core::Token;
 use ryw_testing::lagging::LaggingStore;
 use tower::{Layer, Service};
 use tower_ryw::{
@@ -283,6 +284,22 @@ async fn what_could_not_be_stored_is_not_called_enforced() {
 }
 
 #[tokio::test]
+async fn what_a_call_has_brought_takes_a_place_in_the_primarys_budget() {
+    for (budget, route, enforced) in [(1, "primary", "true"), (0, "replica", "false")] {
+        let store = store();
+        let back = serve(notes(&store).layer(layer(&store).build().unwrap())).await;
+        let client = http(&RywClientLayer::within_request(["127.0.0.1"]).unwrap());
+        let front = Front { store: store.clone(), back, twin: back, client };
+        let app = Router::new().route("/touch-and-read/{key}", get(touch_and_read)).with_state(front);
+        let front = serve(app.layer(layer(&store).primary_budget(budget).build().unwrap())).await;
+        let read = ask(&caller(), "GET", front, "touch-and-read/k", &[]).await;
+        let headers = read.headers();
+        assert!(headers["ryw-route"].to_str().unwrap().starts_with(route), "{headers:?}");
+        assert_eq!(headers["x-consistency-enforced"], enforced, "{headers:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_cookie_says_and_nobody_here_can_check_goes_nowhere_else() {
     let tokens = async |headers: HeaderMap| {
         headers.get_all("ryw-token").iter().map(|token| token.to_str().unwrap()).collect::<Vec<_>>().join(" ")
@@ -301,4 +318,28 @@ async fn what_a_cookie_says_and_nobody_here_can_check_goes_nowhere_else() {
     };
     assert_eq!(ask("ryw-token", token.clone()).await, token);
     assert_eq!(ask("cookie", format!("__Host-ryw={token}")).await, "unknown");
+}
+
+#[tokio::test]
+async fn what_the_primary_has_shown_after_a_call_is_not_unseen_later() {
+    let busy = async |State(front): State<Front>, Path(key): Path<String>| {
+        front.call("PUT", &key).await;
+        let position = front.store.put("notes", "somebody-elses", Some(Bytes::new())).unwrap();
+        let shown = read(State(front.store), Path("somebody-elses".to_owned())).await;
+        assert!(shown.is_ok(), "the primary has it");
+        position.offset().to_string()
+    };
+    let store = store();
+    let back = serve(notes(&store).layer(layer(&store).build().unwrap())).await;
+    let client = http(&RywClientLayer::within_request(["127.0.0.1"]).unwrap());
+    let front = Front { store: store.clone(), back, twin: back, client };
+    let front =
+        serve(Router::new().route("/busy/{key}", get(busy)).with_state(front).layer(layer(&store).build().unwrap()))
+            .await;
+    let request = Request::get(format!("http://{front}/busy/k")).header("x-consistency-level", "SESSION");
+    let response = plain().call(request.body(Full::default()).unwrap()).await.unwrap();
+    let told = Token::peek(response.headers()["ryw-token"].to_str().unwrap()).unwrap().token.marks;
+    let shown = String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    let offset = told.positions().iter().map(|position| position.offset()).max();
+    assert!(offset >= shown.parse().ok(), "{told:?} {shown}");
 }

@@ -3,10 +3,14 @@
 use std::future::Future;
 
 use http::HeaderValue;
-use ryw_core::{Mark, Marks, Reason, SubjectKey, Update, wire};
+use ryw_core::{Mark, Marks, SubjectKey, Update, wire};
 
 use super::{Inner, RywContext};
-use crate::{decide::Route, identify};
+use crate::{
+    decide::{Excluded, Route},
+    identify,
+    route::{Attempt, Routing, attempt},
+};
 
 /// What services that a request has called have answered.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +21,8 @@ pub(super) struct Learned {
     pub(super) relayed: Vec<HeaderValue>,
     /// The store has not taken it: the response's token alone carries it.
     pub(super) unstored: bool,
+    /// Nobody was left who could show it to the rest of the request.
+    pub(super) unseen: bool,
 }
 
 impl RywContext {
@@ -66,18 +72,39 @@ impl RywContext {
             return None;
         }
         let keys = self.session_keys();
-        let mut progress = progress.lock();
-        progress.hop.marks.join(&marks);
-        // What it reads from here on has to contain that.
-        if self.level().follows_marks() && matches!(self.planned(&progress).0, Route::Replica { .. }) {
-            progress.redirected = Some((Route::Primary, Reason::Behind));
-        }
+        self.heed(&marks);
         let mut kept: Marks = marks.positions().iter().copied().map(Mark::At).collect();
         if marks.is_unknown() && config.topology.is_some() {
             kept.join(&Marks::unknown());
         }
         let hold = (marks.is_pending() || marks.is_unknown()).then(|| config.window.now());
         Some((keys, Update { marks: kept, hold }))
+    }
+
+    /// What the request reads from here on has to contain these.
+    fn heed(&self, marks: &Marks) {
+        let Inner { config, identity, required, decision, progress, .. } = &*self.0;
+        let now = {
+            let mut progress = progress.lock();
+            progress.hop.marks.join(marks);
+            if !self.level().follows_marks() || self.planned(&progress).0 == Route::Primary {
+                return;
+            }
+            let mut now = required.clone();
+            now.marks.join(&progress.hop.marks);
+            now
+        };
+        let elsewhere = attempt(config, &identity.terms, &now, decision.waited, false, Excluded::These(&[]));
+        let mut progress = progress.lock();
+        match elsewhere {
+            Attempt::Routed(Routing { decision, permit, .. }) => {
+                progress.permits.extend(permit);
+                progress.hop.unseen |= !decision.achieved;
+                progress.redirected = Some((decision.route, decision.reason));
+            }
+            // Data layers that ask the replica whether it has got that far refuse the read.
+            _ => progress.hop.unseen = true,
+        }
     }
 
     /// The session under all names that it may be looked up by; one is born if there is none.

@@ -438,7 +438,13 @@ impl RywContext {
         progress.closed = true;
         progress.permits.clear();
         let by = match progress.served.as_slice() {
-            [] => vec![(self.0.decision.route.clone(), None)],
+            [] => {
+                let first = self.0.decision.route.clone();
+                // Both may have been read from: before the call of another service and after it.
+                let then =
+                    Some(self.planned(&progress).0).filter(|then| !progress.hop.marks.is_none() && *then != first);
+                std::iter::once(first).chain(then).map(|route| (route, None)).collect()
+            }
             served => served.iter().map(|(route, _, run)| (route.clone(), run.clone())).collect(),
         };
         let served = Served { since: self.0.since, by };
@@ -537,7 +543,8 @@ impl RywContext {
         };
         let (route, reason) = self.served();
         let recorded = saved.as_ref().map(|saved| saved.event);
-        let degraded = hop.unstored || matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored));
+        let degraded =
+            hop.unstored || hop.unseen || matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored));
         let mut marks = required.marks.clone();
         let (mut fresh, mut news) = (hop.marks.is_pending(), !hop.marks.is_none() || required.renewed);
         if let Some(saved) = saved {
