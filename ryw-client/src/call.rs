@@ -54,7 +54,17 @@ struct Again<B: RetryBody> {
 struct Doubt {
     session: Session,
     to: Destination,
+    /// Who else is told, where nobody is left to wait for it.
+    served: Served,
     answered: bool,
+}
+
+impl Doubt {
+    /// The attempt is over, and the caller is still there to hand over what it has left.
+    fn end(mut self, answered: bool) {
+        self.answered = answered;
+        self.served = Served::nobody();
+    }
 }
 
 impl Drop for Doubt {
@@ -62,6 +72,7 @@ impl Drop for Doubt {
         if !self.answered {
             // This may run while a panic unwinds: one in somebody's consumer must not end the process.
             let told = catch_unwind(AssertUnwindSafe(|| self.session.doubt(&self.to)));
+            self.served.hand_over_late(&self.session);
             if told.is_err() {
                 tracing::error!("the consumer of a session panicked");
             }
@@ -122,10 +133,10 @@ impl<B: RetryBody> Call<B> {
     /// caller's.
     pub(crate) fn answered<R>(&mut self, response: &Response<R>) -> Option<(Duration, Request<B>)> {
         let headers = response.headers();
-        if let Some(mut doubt) = self.doubt.take() {
+        if let Some(doubt) = self.doubt.take() {
             // A proxy that gave up knows nothing of what the server goes on to do.
             let grpc = headers.get("grpc-status").map(HeaderValue::as_bytes);
-            doubt.answered = Outcome::of_write(response.status(), grpc) != Outcome::Unknown || speaks(headers);
+            doubt.end(Outcome::of_write(response.status(), grpc) != Outcome::Unknown || speaks(headers));
         }
         match self.told {
             true => self.lesson.learn(headers),
@@ -153,6 +164,13 @@ impl<B: RetryBody> Call<B> {
                 self.report.gave_up = Some(why);
                 None
             }
+        }
+    }
+
+    /// The attempt has failed.
+    pub(crate) fn failed(&mut self) {
+        if let Some(doubt) = self.doubt.take() {
+            doubt.end(false);
         }
     }
 
@@ -234,7 +252,12 @@ impl<B: RetryBody> Call<B> {
 
     /// The attempt leaves now.
     fn leave(&mut self) {
-        let doubt = || Doubt { session: self.session.clone(), to: self.lesson.from.clone(), answered: false };
+        let doubt = || Doubt {
+            session: self.session.clone(),
+            to: self.lesson.from.clone(),
+            served: self.lesson.served.clone(),
+            answered: false,
+        };
         self.doubt = (self.told && !self.safe).then(doubt);
     }
 }

@@ -168,6 +168,12 @@ impl Session {
         self.0.shared.lock().state.tokens.texts().cloned().collect()
     }
 
+    /// The number of the last write that went without an answer, and of which no server has been told yet.
+    #[cfg(feature = "server")]
+    pub(crate) fn unsure(&self) -> u32 {
+        self.0.shared.lock().state.unsure
+    }
+
     /// Writes what a request to this destination carries into its headers, and takes out what it must not carry.
     pub(crate) fn attach(&self, to: &Destination, headers: &mut HeaderMap) -> Option<Sent> {
         if let Some(saved) = self.0.supplier.as_ref().and_then(|supplier| supplier()) {

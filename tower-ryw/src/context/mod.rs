@@ -258,8 +258,9 @@ impl RywContext {
         if writes && progress.written.is_none() {
             marks.join(&Marks::unknown());
         }
+        let fresh = progress.hop.marks.is_pending();
         drop(progress);
-        self.seal(marks, false)
+        self.seal(marks, fresh)
     }
 
     /// Tells who has really served the request, or a part of it. For data layers: the response then says so, and what
@@ -544,7 +545,7 @@ impl RywContext {
         let (route, reason) = self.served();
         let recorded = saved.as_ref().map(|saved| saved.event);
         let degraded =
-            hop.unstored || hop.unseen || matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored));
+            hop.unstored > 0 || hop.unseen || matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored));
         let mut marks = required.marks.clone();
         let (mut fresh, mut news) = (hop.marks.is_pending(), !hop.marks.is_none() || required.renewed);
         if let Some(saved) = saved {
