@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, Method, Request, Response, Uri, Version};
-use ryw_core::wire;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, uri::Scheme};
+use ryw_core::{Outcome, wire};
 use tokio::time::Instant;
 
 use crate::{
@@ -30,6 +30,8 @@ pub(crate) struct Call<B: RetryBody> {
     safe: bool,
     method: Method,
     uri: Uri,
+    /// One of its attempts went over https.
+    was_secure: bool,
     /// The request as it came, if it may be made more than once.
     again: Option<Again<B>>,
     /// The attempt that is on its way.
@@ -52,7 +54,17 @@ struct Again<B: RetryBody> {
 struct Doubt {
     session: Session,
     to: Destination,
+    /// Who else is told, where nobody is left to wait for it.
+    served: Served,
     answered: bool,
+}
+
+impl Doubt {
+    /// The attempt is over, and the caller is still there to hand over what it has left.
+    fn end(mut self, answered: bool) {
+        self.answered = answered;
+        self.served = Served::nobody();
+    }
 }
 
 impl Drop for Doubt {
@@ -60,6 +72,7 @@ impl Drop for Doubt {
         if !self.answered {
             // This may run while a panic unwinds: one in somebody's consumer must not end the process.
             let told = catch_unwind(AssertUnwindSafe(|| self.session.doubt(&self.to)));
+            self.served.hand_over_late(&self.session);
             if told.is_err() {
                 tracing::error!("the consumer of a session panicked");
             }
@@ -91,13 +104,27 @@ impl<B: RetryBody> Call<B> {
             (None, body)
         };
         budget.earn();
-        let (told, lesson) = attach(&config, &session, &served, &parts.uri, &mut parts.headers);
+        let to = Destination::of(&parts.uri);
+        let (told, mut lesson) = attach(&config, &session, &served, to, &mut parts.headers);
+        lesson.writes = !safe;
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let report = Report { attempts: 1, ..Report::default() };
-        let (began, retries) = (Instant::now(), 0);
-        let doubt = None;
-        let mut call =
-            Self { config, budget, session, began, safe, method, uri, again, lesson, told, doubt, retries, report };
+        let mut call = Self {
+            config,
+            budget,
+            session,
+            began: Instant::now(),
+            safe,
+            method,
+            uri,
+            was_secure: false,
+            again,
+            lesson,
+            told,
+            doubt: None,
+            retries: 0,
+            report,
+        };
         call.leave();
         (call, Request::from_parts(parts, body))
     }
@@ -106,9 +133,10 @@ impl<B: RetryBody> Call<B> {
     /// caller's.
     pub(crate) fn answered<R>(&mut self, response: &Response<R>) -> Option<(Duration, Request<B>)> {
         let headers = response.headers();
-        if let Some(mut doubt) = self.doubt.take() {
+        if let Some(doubt) = self.doubt.take() {
             // A proxy that gave up knows nothing of what the server goes on to do.
-            doubt.answered = !response.status().is_server_error() || speaks(headers);
+            let grpc = headers.get("grpc-status").map(HeaderValue::as_bytes);
+            doubt.end(Outcome::of_write(response.status(), grpc) != Outcome::Unknown || speaks(headers));
         }
         match self.told {
             true => self.lesson.learn(headers),
@@ -136,6 +164,13 @@ impl<B: RetryBody> Call<B> {
                 self.report.gave_up = Some(why);
                 None
             }
+        }
+    }
+
+    /// The attempt has failed.
+    pub(crate) fn failed(&mut self) {
+        if let Some(doubt) = self.doubt.take() {
+            doubt.end(false);
         }
     }
 
@@ -184,6 +219,7 @@ impl<B: RetryBody> Call<B> {
             again.body = Body::Empty;
         }
         redirect::adapt(&mut again.headers, &self.uri, &next);
+        self.was_secure |= self.uri.scheme() == Some(&Scheme::HTTPS);
         (self.method, self.uri) = (next.method, next.uri);
         self.safe = self.config.retry.is_safe(&self.method, &self.uri);
         let request = self.request()?;
@@ -206,15 +242,22 @@ impl<B: RetryBody> Call<B> {
 
     /// Adds what the session knows by now, right before the request leaves.
     pub(crate) fn attach(&mut self, request: &mut Request<B>) {
-        let uri = request.uri().clone();
+        let to = Destination::of(request.uri());
+        let to = if self.was_secure { to.after_https() } else { to };
         let served = self.lesson.served.clone();
-        (self.told, self.lesson) = attach(&self.config, &self.session, &served, &uri, request.headers_mut());
+        (self.told, self.lesson) = attach(&self.config, &self.session, &served, to, request.headers_mut());
+        self.lesson.writes = !self.safe;
         self.leave();
     }
 
     /// The attempt leaves now.
     fn leave(&mut self) {
-        let doubt = || Doubt { session: self.session.clone(), to: self.lesson.from.clone(), answered: false };
+        let doubt = || Doubt {
+            session: self.session.clone(),
+            to: self.lesson.from.clone(),
+            served: self.lesson.served.clone(),
+            answered: false,
+        };
         self.doubt = (self.told && !self.safe).then(doubt);
     }
 }
@@ -228,8 +271,13 @@ impl<B: RetryBody> Again<B> {
     }
 }
 
-fn attach(config: &Config, session: &Session, served: &Served, uri: &Uri, headers: &mut HeaderMap) -> (bool, Lesson) {
-    let to = Destination::of(uri);
+fn attach(
+    config: &Config,
+    session: &Session,
+    served: &Served,
+    to: Destination,
+    headers: &mut HeaderMap,
+) -> (bool, Lesson) {
     let sent = session.attach(&to, headers);
     let told = sent.is_some();
     let sent: Sent = sent.unwrap_or_default();
@@ -241,5 +289,5 @@ fn attach(config: &Config, session: &Session, served: &Served, uri: &Uri, header
     if told && let Some(level) = config.level.as_ref().or(served.level()) {
         headers.entry(&wire::CONSISTENCY_LEVEL).or_insert_with(|| level.clone());
     }
-    (told, Lesson { session: session.clone(), from: to, sent, served: served.clone() })
+    (told, Lesson { session: session.clone(), from: to, sent, served: served.clone(), writes: false })
 }

@@ -43,7 +43,7 @@ pin_project! {
         // The service has to be ready for another request.
         Ready { next: Option<Request<B>> },
         // The request that is being served is told before the caller goes on.
-        HandOver { work: Work, answer: Option<S::Response> },
+        HandOver { work: Work, answer: Option<Result<S::Response, S::Error>> },
         Done,
     }
 }
@@ -74,9 +74,11 @@ where
                         Ok(answer) => answer,
                         Err(error) => {
                             // Whatever this leaves open is told to the session before the caller goes on.
-                            *this.call = None;
-                            this.state.set(State::Done);
-                            return Poll::Ready(Err(error));
+                            let Some(call) = this.call.as_mut() else { break };
+                            call.failed();
+                            let work = call.hand_over().unwrap_or_else(|| Box::pin(async {}));
+                            this.state.set(State::HandOver { work, answer: Some(Err(error)) });
+                            continue;
                         }
                     };
                     let Some(mut call) = this.call.take() else { break };
@@ -88,7 +90,7 @@ where
                             }
                             Some(work) => {
                                 *this.call = Some(call);
-                                this.state.set(State::HandOver { work, answer: Some(answer) });
+                                this.state.set(State::HandOver { work, answer: Some(Ok(answer)) });
                             }
                         },
                         Some((pause, request)) => {
@@ -107,7 +109,12 @@ where
                     this.state.set(State::Ready { next });
                 }
                 Stage::Ready { next } => {
-                    ready!(this.service.poll_ready(cx))?;
+                    if let Err(error) = ready!(this.service.poll_ready(cx)) {
+                        let Some(call) = this.call.as_ref() else { break };
+                        let work = call.hand_over().unwrap_or_else(|| Box::pin(async {}));
+                        this.state.set(State::HandOver { work, answer: Some(Err(error)) });
+                        continue;
+                    }
                     let (Some(mut request), Some(call)) = (next.take(), this.call.as_mut()) else { break };
                     call.attach(&mut request);
                     let response = this.service.call(request);
@@ -117,7 +124,7 @@ where
                     ready!(work.as_mut().poll(cx));
                     let (Some(answer), Some(call)) = (answer.take(), this.call.take()) else { break };
                     this.state.set(State::Done);
-                    return Poll::Ready(Ok(call.finish(answer)));
+                    return Poll::Ready(answer.map(|answer| call.finish(answer)));
                 }
                 Stage::Done => break,
             }

@@ -116,8 +116,8 @@ impl RywClientLayer {
 
     /// Follows up to so many redirects, each hop with what the session knows by then: after POST, redirect, GET the page shows
     /// what was posted. Hosts that the session must not be told to get no token, and other hosts than before no
-    /// `Authorization` and no `Cookie`. A redirect that asks for a body that can't be sent again, or is one too many, is
-    /// handed to the caller. Default: none, and up to 10 with reqwest.
+    /// `Authorization` and no `Cookie`. After a redirect from https to http only rules that say `http://` count. A redirect that
+    /// asks for a body that can't be sent again, or is one too many, is handed to the caller. Default: none, and up to 10 with reqwest.
     #[must_use]
     pub const fn follow_redirects(mut self, limit: u32) -> Self {
         self.config.redirects = Some(limit);

@@ -16,7 +16,14 @@ pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Clone)]
 pub(crate) struct Served {
     #[cfg(feature = "server")]
-    context: Option<(RywContext, std::sync::Arc<[HeaderValue]>)>,
+    context: Option<(RywContext, std::sync::Arc<Carried>)>,
+}
+
+#[cfg(feature = "server")]
+struct Carried {
+    tokens: Vec<HeaderValue>,
+    /// The doubt that the request came with.
+    unsure: u32,
 }
 
 impl Served {
@@ -48,8 +55,8 @@ impl Served {
     pub(crate) fn current(hosts: &Session) -> (Session, Self) {
         let Some(context) = RywContext::current() else { return (hosts.within(None, &[]), Self::nobody()) };
         let session = hosts.within(context.session().cloned(), &context.tokens());
-        let carried = session.tokens().into();
-        (session, Self { context: Some((context, carried)) })
+        let carried = Carried { tokens: session.tokens(), unsure: session.unsure() };
+        (session, Self { context: Some((context, carried.into())) })
     }
 
     /// The level to ask for, where the request has one that goes beyond its own service.
@@ -62,15 +69,20 @@ impl Served {
     /// Joins what the call has brought into the request.
     pub(crate) fn hand_over(&self, session: &Session) -> Option<Work> {
         let (context, carried) = self.context.as_ref()?;
-        let news: Vec<_> = session.tokens().into_iter().filter(|token| !carried.contains(token)).collect();
-        if news.is_empty() {
+        let news: Vec<_> = session.tokens().into_iter().filter(|token| !carried.tokens.contains(token)).collect();
+        let doubts = session.unsure() > carried.unsure;
+        if news.is_empty() && !doubts {
             return None;
         }
         // All are joined now; only the store is waited for.
         let stored: Vec<_> = news.iter().map(|token| context.join_token(token)).collect();
+        let unknown = doubts.then(|| context.join_unknown());
         Some(Box::pin(async move {
             for stored in stored {
                 stored.await;
+            }
+            if let Some(unknown) = unknown {
+                unknown.await;
             }
         }))
     }

@@ -29,6 +29,7 @@ pub(crate) struct Carried {
     /// this time: a write does not stay on its way for longer because its session asks again.
     pub(crate) pending_since: u32,
     /// Tokens that are not this service's, as they came: another service on this request's way may be able to check them.
+    /// In place of a cookie's, the word for a token that is missing.
     pub(crate) foreign: Vec<HeaderValue>,
 }
 
@@ -149,7 +150,7 @@ fn read_tokens(
     let values = values.chain(events.filter_map(in_event_id));
     for text in values.chain(head.headers.get_all(&BAGGAGE).iter().flat_map(in_baggage)) {
         count += 1;
-        if let Some(session) = read_token(config, tenant, text, count, carried)
+        if let Some(session) = read_token(config, tenant, text, false, count, carried)
             && keys.is_empty()
         {
             keys.push(session);
@@ -161,7 +162,7 @@ fn read_tokens(
         for token in cookies(value.as_bytes(), name) {
             count += 1;
             by_cookie = true;
-            if let Some(session) = read_token(config, tenant, token, count, carried)
+            if let Some(session) = read_token(config, tenant, token, true, count, carried)
                 && !keys.contains(&session)
             {
                 keys.push(session);
@@ -199,6 +200,7 @@ fn read_token(
     config: &Config,
     tenant: &Tenant,
     given: &[u8],
+    by_cookie: bool,
     count: usize,
     carried: &mut Carried,
 ) -> Option<SubjectKey> {
@@ -225,7 +227,12 @@ fn read_token(
                 && text.is_ok_and(|text| text != wire::UNKNOWN_TOKEN)
                 && let Ok(value) = HeaderValue::from_bytes(given)
             {
-                carried.foreign.push(value);
+                // Whoever made a browser keep a cookie does not choose what reaches other services: they are told no more
+                // than that something is missing.
+                let value = if by_cookie { HeaderValue::from_static(wire::UNKNOWN_TOKEN) } else { value };
+                if !carried.foreign.contains(&value) {
+                    carried.foreign.push(value);
+                }
             }
             None
         }

@@ -2,20 +2,10 @@
 //!
 //! Three answers, not two. Pure.
 
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response};
+pub(crate) use ryw_core::Outcome;
 
 use crate::policy::Intent;
-
-/// What is known of a request's writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Outcome {
-    /// It certainly wrote nothing.
-    NotWritten,
-    /// Its writes are committed.
-    Committed,
-    /// Nobody knows: it failed, timed out or was cancelled after it may have written.
-    Unknown,
-}
 
 /// What the handler itself has said about its writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,19 +16,11 @@ pub(crate) enum Told {
     NotWritten,
 }
 
-/// gRPC codes that a handler gives before it changes anything: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS,
-/// PERMISSION_DENIED, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, UNAUTHENTICATED.
-const GRPC_REFUSALS: [&[u8]; 8] = [b"3", b"5", b"6", b"7", b"9", b"11", b"12", b"16"];
-
 /// The outcome of a request that was answered.
 pub(crate) fn outcome<B>(intent: Intent, told: Told, response: &Response<B>) -> Outcome {
-    let answered = match response.headers().get("grpc-status") {
-        // A gRPC response of headers only. With a body the status comes after it, and success is the safe guess.
-        Some(status) if status.as_bytes() == b"0" => Outcome::Committed,
-        Some(status) if GRPC_REFUSALS.contains(&status.as_bytes()) => Outcome::NotWritten,
-        Some(_) => Outcome::Unknown,
-        None => by_status(response.status()),
-    };
+    // A gRPC response of headers only. With a body the status comes after it, and success is the safe guess.
+    let grpc = response.headers().get("grpc-status").map(HeaderValue::as_bytes);
+    let answered = Outcome::of_write(response.status(), grpc);
     match (told, intent) {
         // A handler that wrote and then failed has said nothing about its commit.
         (Told::Written, _) if answered == Outcome::NotWritten => Outcome::Committed,
@@ -46,17 +28,6 @@ pub(crate) fn outcome<B>(intent: Intent, told: Told, response: &Response<B>) -> 
         (Told::NotWritten, _) => Outcome::NotWritten,
         (Told::Nothing, Intent::Read) => Outcome::NotWritten,
         (Told::Nothing, Intent::Write) => answered,
-    }
-}
-
-/// Redirects count as success: after POST-redirect-GET the next page must show what was posted.
-fn by_status(status: StatusCode) -> Outcome {
-    match status {
-        // Given up while the service was at work.
-        StatusCode::REQUEST_TIMEOUT => Outcome::Unknown,
-        _ if status.is_client_error() => Outcome::NotWritten,
-        _ if status.is_success() || status.is_redirection() || status.is_informational() => Outcome::Committed,
-        _ => Outcome::Unknown,
     }
 }
 
@@ -70,6 +41,8 @@ pub(crate) fn unanswered(intent: Intent, told: Told) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
     fn check(intent: Intent, told: Told, status: u16, grpc: Option<&'static str>, expected: Outcome) {

@@ -6,13 +6,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use ryw_core::Outcome;
 
 use crate::{
     served::Served,
-    session::{Destination, Sent, Session},
+    session::{Destination, Sent, Session, speaks},
 };
 
 pin_project! {
@@ -32,6 +33,8 @@ pub(crate) struct Lesson {
     pub(crate) from: Destination,
     pub(crate) sent: Sent,
     pub(crate) served: Served,
+    /// The response answers a write.
+    pub(crate) writes: bool,
 }
 
 impl Lesson {
@@ -42,6 +45,14 @@ impl Lesson {
     /// The same for trailers, after which nobody waits for anything.
     fn learn_late(&self, trailers: &HeaderMap) {
         self.learn(trailers);
+        // Whatever the headers have said was said before.
+        if self.writes
+            && let Some(grpc) = trailers.get("grpc-status")
+            && Outcome::of_write(StatusCode::OK, Some(grpc.as_bytes())) == Outcome::Unknown
+            && !speaks(trailers)
+        {
+            self.session.doubt(&self.from);
+        }
         self.served.hand_over_late(&self.session);
     }
 }

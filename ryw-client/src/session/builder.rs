@@ -27,7 +27,8 @@ impl SessionBuilder {
 
     /// The session may be told to this host: `api.example.com` or `*.example.com` (all hosts below, not
     /// `example.com` itself), with `https://` or `http://` before it if only that is meant, and with a port after it if
-    /// only that is meant. May be called repeatedly. Default: the first host that answers with a token.
+    /// only that is meant. A redirect from https to http is followed without the session, unless a rule says `http://`. May be
+    /// called repeatedly. Default: the first host that answers with a token.
     pub fn send_to(mut self, host: impl Into<String>) -> Self {
         self.rules.push(host.into());
         self

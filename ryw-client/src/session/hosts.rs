@@ -25,6 +25,8 @@ pub(crate) struct Origin {
     /// In lower case.
     host: Box<str>,
     port: u16,
+    /// A redirect has led here in clear text, from where nobody else could read along.
+    downgraded: bool,
 }
 
 /// One host, or all below a domain, that a session may be told to.
@@ -48,8 +50,18 @@ impl Destination {
             (None, _) => Self::Channel,
             (_, Some(origin)) => Self::Host(origin),
             // A host without a scheme, as `CONNECT` has it, is nobody that a rule can speak about.
-            (Some(host), None) => Self::Host(Origin { secure: false, host: host.to_ascii_lowercase().into(), port: 0 }),
+            (Some(host), None) => {
+                Self::Host(Origin { secure: false, host: host.to_ascii_lowercase().into(), port: 0, downgraded: false })
+            }
         }
+    }
+
+    /// The same for a request that redirects have led here, after one of its hops went over https.
+    pub(crate) fn after_https(mut self) -> Self {
+        if let Self::Host(origin) = &mut self {
+            origin.downgraded = !origin.secure;
+        }
+        self
     }
 }
 
@@ -62,7 +74,7 @@ impl Origin {
             _ => return None,
         };
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        Some(Self { secure, host: uri.host()?.to_ascii_lowercase().into(), port })
+        Some(Self { secure, host: uri.host()?.to_ascii_lowercase().into(), port, downgraded: false })
     }
 }
 
@@ -78,7 +90,9 @@ impl HostRule {
             Pattern::Exactly(host) => **host == *origin.host,
             Pattern::Below(domain) => origin.host.len() > domain.len() && origin.host.ends_with(domain.as_str()),
         };
-        host && self.port.is_none_or(|port| port == origin.port) && self.secure.is_none_or(|is| is == origin.secure)
+        // What a server has made of https is clear text only for whoever has said so.
+        let scheme = self.secure.map_or(!origin.downgraded, |secure| secure == origin.secure);
+        host && scheme && self.port.is_none_or(|port| port == origin.port)
     }
 }
 

@@ -152,7 +152,11 @@ impl Session {
         // An origin that no request has.
         let mut state = State { id, home: Some("nowhere".into()), ..State::default() };
         for token in tokens {
-            state.tokens.add(token, &[]);
+            if token == wire::UNKNOWN_TOKEN {
+                state.doubt();
+            } else {
+                state.tokens.add(token, &[]);
+            }
         }
         let shared = Mutex::new(Shared { state, ..Shared::default() });
         Self(Arc::new(Inner { rules: self.0.rules.clone(), supplier: None, consumer: None, shared }))
@@ -162,6 +166,12 @@ impl Session {
     #[cfg(feature = "server")]
     pub(crate) fn tokens(&self) -> Vec<HeaderValue> {
         self.0.shared.lock().state.tokens.texts().cloned().collect()
+    }
+
+    /// The number of the last write that went without an answer, and of which no server has been told yet.
+    #[cfg(feature = "server")]
+    pub(crate) fn unsure(&self) -> u32 {
+        self.0.shared.lock().state.unsure
     }
 
     /// Writes what a request to this destination carries into its headers, and takes out what it must not carry.

@@ -16,6 +16,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use ryw_client::{RywClientLayer, RywClientService, Session};
+use ryw_core::Token;
 use ryw_testing::lagging::LaggingStore;
 use tower::{Layer, Service};
 use tower_ryw::{
@@ -280,4 +281,145 @@ async fn what_could_not_be_stored_is_not_called_enforced() {
     let touched = ask(&plain(), "GET", front, "touch/k", &[("x-session-id", "me")]).await;
     assert_eq!(touched.headers()["x-consistency-enforced"], "false");
     assert!(touched.headers().contains_key("ryw-token"), "the client that carries it is safe");
+}
+
+/// Commits, and is never heard of again.
+async fn silent_put(State(store): State<LaggingStore>, Path(key): Path<String>, value: Bytes) -> StatusCode {
+    store.put("notes", &key, Some(value)).unwrap();
+    std::future::pending().await
+}
+
+/// Commits, and the proxy before it gives up.
+async fn failing_put(State(store): State<LaggingStore>, Path(key): Path<String>, value: Bytes) -> StatusCode {
+    store.put("notes", &key, Some(value)).unwrap();
+    StatusCode::GATEWAY_TIMEOUT
+}
+
+async fn give_up(State(front): State<Front>, Path(key): Path<String>) -> StatusCode {
+    let call = tokio::time::timeout(std::time::Duration::from_millis(200), front.call("PUT", &key));
+    assert!(call.await.is_err());
+    StatusCode::ACCEPTED
+}
+
+/// Writes through a service that breaks the connection, or of which nobody knows whether it has got that far.
+async fn fail(State(front): State<Front>, Path(key): Path<String>) -> StatusCode {
+    front.store.put("notes", &key, Some(Bytes::from_static(b"text"))).unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let request = Request::put(format!("http://{nobody}/notes/{key}")).body(Full::default()).unwrap();
+    assert!(front.client.clone().call(request).await.is_err());
+    StatusCode::ACCEPTED
+}
+
+async fn doubtful(given: Option<Broken>) -> World {
+    let store = store();
+    let key = || Key::new(1, &[7; 32]).unwrap();
+    let silent = Router::new()
+        .route("/notes/{key}", axum::routing::put(silent_put))
+        .with_state(store.clone())
+        .layer(layer(&store).signing_key(key()).build().unwrap());
+    let failing = Router::new().route("/notes/{key}", axum::routing::put(failing_put)).with_state(store.clone());
+    let (silent, failing) = (serve(silent).await, serve(failing).await);
+    let twin = serve(notes(&store).layer(layer(&store).signing_key(key()).build().unwrap())).await;
+    let client = http(&RywClientLayer::within_request(["127.0.0.1"]).unwrap());
+    let front = |back| Front { store: store.clone(), back, twin, client: client.clone() };
+    let app = Router::new()
+        .route("/give-up/{key}", get(give_up))
+        .route("/fail/{key}", get(fail))
+        .with_state(front(silent))
+        .route("/touch/{key}", get(touch))
+        .with_state(front(failing))
+        .merge(notes(&store));
+    let front = match given {
+        Some(broken) => app.layer(layer(&store).store(broken).build().unwrap()),
+        None => app.layer(layer(&store).build().unwrap()),
+    };
+    World { front: serve(front).await, back: failing, twin }
+}
+
+#[tokio::test]
+async fn a_called_service_that_does_not_answer_makes_the_callers_session_unknown() {
+    for path in ["give-up/k", "fail/k", "touch/k"] {
+        let world = doubtful(None).await;
+        let (client, name) = (caller(), [("x-session-id", "me")]);
+        world.settle_twin(&name).await;
+        ask(&plain(), "GET", world.front, "notes/k", &name).await;
+        let answer = ask(&client, "GET", world.front, path, &name).await;
+        assert!(answer.headers().contains_key("ryw-token"), "{path} {:?}", answer.headers());
+        assert_eq!(answer.headers()["x-consistency-enforced"], "true", "{path}");
+        let read = ask(&client, "GET", world.twin, "notes/k", &name).await;
+        assert_eq!(read.status(), StatusCode::OK, "{path} {:?}", read.headers());
+        let read = ask(&plain(), "GET", world.front, "notes/k", &name).await;
+        assert_eq!(read.status(), StatusCode::OK, "the store knows: {path} {:?}", read.headers());
+    }
+}
+
+#[tokio::test]
+async fn a_doubt_that_could_not_be_stored_is_not_called_enforced() {
+    for path in ["give-up/k", "fail/k", "touch/k"] {
+        let world = doubtful(Some(Broken)).await;
+        let answer = ask(&plain(), "GET", world.front, path, &[("x-session-id", "me")]).await;
+        assert_eq!(answer.headers()["x-consistency-enforced"], "false", "{path}");
+        assert!(answer.headers().contains_key("ryw-token"), "the client that carries it is safe");
+    }
+}
+
+#[tokio::test]
+async fn what_a_call_has_brought_takes_a_place_in_the_primarys_budget() {
+    for (budget, route, enforced) in [(1, "primary", "true"), (0, "replica", "false")] {
+        let store = store();
+        let back = serve(notes(&store).layer(layer(&store).build().unwrap())).await;
+        let client = http(&RywClientLayer::within_request(["127.0.0.1"]).unwrap());
+        let front = Front { store: store.clone(), back, twin: back, client };
+        let app = Router::new().route("/touch-and-read/{key}", get(touch_and_read)).with_state(front);
+        let front = serve(app.layer(layer(&store).primary_budget(budget).build().unwrap())).await;
+        let read = ask(&caller(), "GET", front, "touch-and-read/k", &[]).await;
+        let headers = read.headers();
+        assert!(headers["ryw-route"].to_str().unwrap().starts_with(route), "{headers:?}");
+        assert_eq!(headers["x-consistency-enforced"], enforced, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_cookie_says_and_nobody_here_can_check_goes_nowhere_else() {
+    let tokens = async |headers: HeaderMap| {
+        headers.get_all("ryw-token").iter().map(|token| token.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    };
+    let back = serve(Router::new().route("/notes/{key}", get(tokens))).await;
+    let store = store();
+    let client = http(&RywClientLayer::within_request(["127.0.0.1"]).unwrap());
+    let front = Front { store: store.clone(), back, twin: back, client };
+    let app = Router::new().route("/look/{key}", get(look)).with_state(front);
+    let front = serve(app.layer(layer(&store).build().unwrap())).await;
+    let token = crate::fake::token_of(2, 1, 7);
+    let ask = async |name: &str, value: String| {
+        let request = Request::get(format!("http://{front}/look/k")).header(name, value);
+        let response = plain().call(request.body(Full::default()).unwrap()).await.unwrap();
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    };
+    assert_eq!(ask("ryw-token", token.clone()).await, token);
+    assert_eq!(ask("cookie", format!("__Host-ryw={token}")).await, "unknown");
+}
+
+#[tokio::test]
+async fn what_the_primary_has_shown_after_a_call_is_not_unseen_later() {
+    let busy = async |State(front): State<Front>, Path(key): Path<String>| {
+        front.call("PUT", &key).await;
+        let position = front.store.put("notes", "somebody-elses", Some(Bytes::new())).unwrap();
+        let shown = read(State(front.store), Path("somebody-elses".to_owned())).await;
+        assert!(shown.is_ok(), "the primary has it");
+        position.offset().to_string()
+    };
+    let store = store();
+    let back = serve(notes(&store).layer(layer(&store).build().unwrap())).await;
+    let client = http(&RywClientLayer::within_request(["127.0.0.1"]).unwrap());
+    let front = Front { store: store.clone(), back, twin: back, client };
+    let front =
+        serve(Router::new().route("/busy/{key}", get(busy)).with_state(front).layer(layer(&store).build().unwrap()))
+            .await;
+    let request = Request::get(format!("http://{front}/busy/k")).header("x-consistency-level", "SESSION");
+    let response = plain().call(request.body(Full::default()).unwrap()).await.unwrap();
+    let told = Token::peek(response.headers()["ryw-token"].to_str().unwrap()).unwrap().token.marks;
+    let shown = String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    let offset = told.positions().iter().map(|position| position.offset()).max();
+    assert!(offset >= shown.parse().ok(), "{told:?} {shown}");
 }

@@ -2,13 +2,13 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, pending, poll_fn},
+    future::{Future, pending, poll_fn, ready},
     task::Poll,
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
 use ryw_client::{RywClientLayer, Session};
 use tower::{Layer, Service, service_fn};
 
@@ -80,6 +80,7 @@ async fn failures_count_and_answers_and_reads_do_not() {
         (post(A, "x"), 500, &[("x-consistency-enforced", "true")], false),
         (post(A, "x"), 404, &[], false),
         (post(A, "x"), 204, &[], false),
+        (post(A, "x"), 408, &[], true),
         (get(A), 504, &[], false),
     ] {
         let (_, layer) = ours();
@@ -94,4 +95,31 @@ async fn failures_count_and_answers_and_reads_do_not() {
     let mut failed = Box::pin(layer.layer(failing).call(post(A, "x")));
     assert_eq!((&mut failed).await.unwrap_err(), "connection reset");
     assert_eq!(carried(&layer, A).await, ["unknown"], "before the future is gone");
+}
+
+/// A proxy (Envoy, nginx) answers a gRPC call that it gave up with 200 and a status of its own.
+#[tokio::test]
+async fn a_grpc_write_that_a_proxy_gave_up_counts() {
+    for (status, unknown) in [("14", true), ("4", true), ("2", true), ("0", false), ("5", false)] {
+        let (_, layer) = ours();
+        let headers = [("content-type", "application/grpc"), ("grpc-status", status)];
+        Server::new(move |_, _| answer(200, &headers)).ask(&layer, post(A, "x")).await;
+        assert_eq!(!carried(&layer, A).await.is_empty(), unknown, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_grpc_write_that_fails_in_its_trailers_counts() {
+    for (request, status, unknown) in
+        [(post(A, "x"), "14", true), (post(A, "x"), "0", false), (post(A, "x"), "5", false), (get(A), "14", false)]
+    {
+        let (_, layer) = ours();
+        let server = Server::new(move |_, _| {
+            let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static(status))]);
+            let body = Full::new(Bytes::from("begun")).with_trailers(ready(Some(Ok(trailers))));
+            Response::new(body.boxed())
+        });
+        server.ask(&layer, request).await;
+        assert_eq!(!carried(&layer, A).await.is_empty(), unknown, "{status}");
+    }
 }

@@ -42,6 +42,11 @@ impl Server {
         Self { seen: Arc::default(), answer: Arc::new(answer) }
     }
 
+    /// The same answers, for requests from the first one on.
+    pub(crate) fn fresh(&self) -> Self {
+        Self { seen: Arc::default(), answer: Arc::clone(&self.answer) }
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().clone()
     }

@@ -65,3 +65,26 @@ async fn loops_end_and_none_are_followed_unasked() {
         assert_eq!((response.status().as_u16(), server.seen().len()), (302, requests));
     }
 }
+
+#[tokio::test]
+async fn a_redirect_that_leaves_https_is_told_only_where_a_rule_says_http() {
+    let server = Server::new(|before, _| match before {
+        0 => answer(302, &[("location", "http://a.example/x")]),
+        1 => answer(302, &[("location", "http://a.example/y")]),
+        _ => answer(200, &[]),
+    });
+    for (rules, told) in [(&["a.example"][..], false), (&["https://a.example", "http://a.example"], true)] {
+        let session = rules.iter().fold(Session::builder(), |session, rule| session.send_to(*rule));
+        let layer = RywClientLayer::new(session.id("mine".parse().unwrap()).build().unwrap()).follow_redirects(5);
+        let server = server.fresh();
+        server.ask(&layer, get("https://a.example/")).await;
+        let named: Vec<_> = server.seen().iter().map(|seen| !seen.all("x-session-id").is_empty()).collect();
+        assert_eq!(named, [true, told, told], "{rules:?}");
+    }
+    // Where it began in clear text, the rule admits that.
+    let layer =
+        RywClientLayer::new(Session::builder().send_to("a.example").id("mine".parse().unwrap()).build().unwrap());
+    let server = server.fresh();
+    server.ask(&layer.follow_redirects(5), get("http://a.example/")).await;
+    assert!(server.seen().iter().all(|seen| seen.all("x-session-id") == ["mine"]));
+}

@@ -3,10 +3,14 @@
 use std::future::Future;
 
 use http::HeaderValue;
-use ryw_core::{Mark, Marks, Reason, SubjectKey, Update, wire};
+use ryw_core::{Mark, Marks, StoreError, SubjectKey, Update, wire};
 
-use super::{Inner, Progress, RywContext};
-use crate::{decide::Route, identify};
+use super::{Inner, RywContext};
+use crate::{
+    decide::{Excluded, Route},
+    identify,
+    route::{Attempt, Routing, attempt},
+};
 
 /// What services that a request has called have answered.
 #[derive(Clone, Debug, Default)]
@@ -15,8 +19,10 @@ pub(super) struct Learned {
     pub(super) marks: Marks,
     /// Tokens that only other services can check, to be handed on to the client as they are.
     pub(super) relayed: Vec<HeaderValue>,
-    /// The store has not taken it: the response's token alone carries it.
-    pub(super) unstored: bool,
+    /// How much of it the store has not taken, or not yet: the response's token alone carries that.
+    pub(super) unstored: usize,
+    /// Nobody was left who could show it to the rest of the request.
+    pub(super) unseen: bool,
 }
 
 impl RywContext {
@@ -33,18 +39,45 @@ impl RywContext {
 
     /// A service that the request has called answered with this token: from here on the request, and its session, must see
     /// what it says. The response tells the client. The future ends once the mark store has it, or has failed to take it in
-    /// time, and the response then says that the level was not enforced; when it is dropped only the response carries it.
+    /// time; a response that leaves without that, also because the future was dropped, says that the level was not enforced.
     ///
     /// Whatever a replica has shown to the handler before this call is as old as it is.
     pub fn join_token(&self, token: &HeaderValue) -> impl Future<Output = ()> + Send + use<> {
-        let filed = self.learn(token);
+        self.store(self.learn(token))
+    }
+
+    /// A service that the request has called may have written, and nobody knows: it went without an answer. From here on the
+    /// session is held to be *unknown*, as after such a write of its own. The response's token says so to every service that
+    /// it is sent to: those that can't check it take it for *unknown* as well. The future is that of
+    /// [`join_token`](Self::join_token).
+    pub fn join_unknown(&self) -> impl Future<Output = ()> + Send + use<> {
+        let Inner { config, .. } = &*self.0;
+        let keys = self.session_keys();
+        let unknown = if config.topology.is_some() { Marks::unknown() } else { Marks::none() };
+        let mut marks = unknown.clone();
+        // It may still be on its way.
+        marks.add(Mark::Pending);
+        self.heed(&marks);
+        self.store(Some((keys, Update { marks: unknown, hold: Some(config.window.now()) })))
+    }
+
+    fn store(&self, filed: Option<(Vec<SubjectKey>, Update)>) -> impl Future<Output = ()> + Send + use<> {
+        // Counted before it is waited for: the response may leave first.
+        let waiting = filed.and_then(|(keys, update)| {
+            let stored = self.0.config.store.join(&keys, &update).now();
+            if !matches!(stored, Ok(Ok(()))) {
+                self.0.progress.lock().hop.unstored += 1;
+            }
+            stored.map(not_stored).err()
+        });
         let context = self.clone();
         async move {
-            let Some((keys, update)) = filed else { return };
-            if let Err(error) = context.0.config.store.join(&keys, &update).await {
-                tracing::warn!(%error, "what another service has answered was not stored");
-                context.0.progress.lock().hop.unstored = true;
+            let Some(waiting) = waiting else { return };
+            let stored = waiting.await;
+            if stored.is_ok() {
+                context.0.progress.lock().hop.unstored -= 1;
             }
+            not_stored(stored);
         }
     }
 
@@ -66,7 +99,7 @@ impl RywContext {
             return None;
         }
         let keys = self.session_keys();
-        self.must_see(&mut progress.lock(), &marks);
+        self.heed(&marks);
         let mut kept: Marks = marks.positions().iter().copied().map(Mark::At).collect();
         if marks.is_unknown() && config.topology.is_some() {
             kept.join(&Marks::unknown());
@@ -75,11 +108,29 @@ impl RywContext {
         Some((keys, Update { marks: kept, hold }))
     }
 
-    /// What the request reads from here on has to contain that, and the response tells it.
-    pub(super) fn must_see(&self, progress: &mut Progress, marks: &Marks) {
-        progress.hop.marks.join(marks);
-        if self.level().follows_marks() && matches!(self.planned(progress).0, Route::Replica { .. }) {
-            progress.redirected = Some((Route::Primary, Reason::Behind));
+    /// What the request reads from here on has to contain these.
+    pub(super) fn heed(&self, marks: &Marks) {
+        let Inner { config, identity, required, decision, progress, .. } = &*self.0;
+        let now = {
+            let mut progress = progress.lock();
+            progress.hop.marks.join(marks);
+            if !self.level().follows_marks() || self.planned(&progress).0 == Route::Primary {
+                return;
+            }
+            let mut now = required.clone();
+            now.marks.join(&progress.hop.marks);
+            now
+        };
+        let elsewhere = attempt(config, &identity.terms, &now, decision.waited, false, Excluded::These(&[]));
+        let mut progress = progress.lock();
+        match elsewhere {
+            Attempt::Routed(Routing { decision, permit, .. }) => {
+                progress.permits.extend(permit);
+                progress.hop.unseen |= !decision.achieved;
+                progress.redirected = Some((decision.route, decision.reason));
+            }
+            // Data layers that ask the replica whether it has got that far refuse the read.
+            _ => progress.hop.unseen = true,
         }
     }
 
@@ -92,5 +143,11 @@ impl RywContext {
         }
         let names = if identity.session.is_some() { config.keys.iter().count() } else { 1 };
         identity.keys.iter().take(names).copied().collect()
+    }
+}
+
+fn not_stored(stored: Result<(), StoreError>) {
+    if let Err(error) = stored {
+        tracing::warn!(%error, "what another service has answered was not stored");
     }
 }

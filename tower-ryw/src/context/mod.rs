@@ -283,8 +283,9 @@ impl RywContext {
         if writes && progress.written.is_none() {
             marks.join(&Marks::unknown());
         }
+        let fresh = progress.hop.marks.is_pending();
         drop(progress);
-        self.seal(marks, false)
+        self.seal(marks, fresh)
     }
 
     /// Tells who has really served the request, or a part of it. For data layers: the response then says so, and what
@@ -463,7 +464,13 @@ impl RywContext {
         progress.closed = true;
         progress.permits.clear();
         let by = match progress.served.as_slice() {
-            [] => vec![(self.0.decision.route.clone(), None)],
+            [] => {
+                let first = self.0.decision.route.clone();
+                // Both may have been read from: before the call of another service and after it.
+                let then =
+                    Some(self.planned(&progress).0).filter(|then| !progress.hop.marks.is_none() && *then != first);
+                std::iter::once(first).chain(then).map(|route| (route, None)).collect()
+            }
             served => served.iter().map(|(route, _, run)| (route.clone(), run.clone())).collect(),
         };
         let served = Served { since: self.0.since, by };
@@ -563,7 +570,8 @@ impl RywContext {
         };
         let (route, reason) = self.served();
         let recorded = saved.as_ref().map(|saved| saved.event);
-        let degraded = hop.unstored || matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored));
+        let degraded =
+            hop.unstored > 0 || hop.unseen || matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored));
         let mut marks = required.marks.clone();
         let mut fresh = hop.marks.is_pending();
         let mut news = !hop.marks.is_none() || required.renewed || born.is_some();

@@ -111,10 +111,10 @@ impl RywContext {
         } else {
             now.join(&summary.marks, since);
         }
-        if let Some(saved) = saved
-            && !progress.closed
-        {
-            self.must_see(&mut progress, saved);
+        let is_open = !progress.closed;
+        drop(progress);
+        if let Some(saved) = saved.filter(|_| is_open) {
+            self.heed(saved);
         }
     }
 

@@ -46,7 +46,7 @@ impl RywContext {
                 Err(error) => {
                     tracing::warn!(%error, "a session was renamed without what the mark store knows of it");
                     marks.join(&Marks::unknown());
-                    progress.lock().hop.unstored = true;
+                    progress.lock().hop.unstored += 1;
                 }
             }
         }
@@ -61,7 +61,7 @@ impl RywContext {
         }
         if let Err(error) = config.store.join(&[key], &Update { marks: kept, hold }).await {
             tracing::warn!(%error, "what a renamed session must see was not stored");
-            progress.lock().hop.unstored = true;
+            progress.lock().hop.unstored += 1;
         }
     }
 }
