@@ -58,14 +58,32 @@ impl Order {
     pub(crate) fn version(&self, h: &History, seen: Seen) -> Option<u32> {
         match (h.keys[seen.key as usize].kind, seen.place) {
             (_, NONE) => Some(0),
-            (KeyKind::List, node) => Some(self.main_depth[node as usize]),
+            (KeyKind::List, node) if self.is_main(h, node) => Some(h.trie.depth(node)),
+            (KeyKind::List, _) => Some(self.surviving_part(h, seen)),
             (_, value) => Some(self.rank[value as usize]).filter(|rank| *rank > 0),
         }
+    }
+
+    /// The newest version that a read shows: on another branch of a list, not all before it need be there.
+    pub(crate) fn newest_shown(&self, h: &History, seen: Seen) -> Option<u32> {
+        if h.keys[seen.key as usize].kind != KeyKind::List || self.is_main(h, seen.place) {
+            return self.version(h, seen);
+        }
+        h.visible(seen).map(|value| self.rank[value as usize]).max()
     }
 
     /// Whether a list is a prefix of the surviving one.
     pub(crate) fn is_main(&self, h: &History, node: u32) -> bool {
         node == NONE || self.main_depth[node as usize] == h.trie.depth(node)
+    }
+
+    /// How much of the surviving list is on another branch too, in whatever order.
+    fn surviving_part(&self, h: &History, seen: Seen) -> u32 {
+        let mut ranks: Vec<u32> =
+            h.visible(seen).map(|value| self.rank[value as usize]).filter(|rank| *rank > 0).collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        ranks.iter().zip(1..).take_while(|(rank, at)| *rank == at).count() as u32
     }
 
     fn lists(&mut self, h: &History) {

@@ -53,10 +53,12 @@ impl Lost {
         }
     }
 
-    /// Follows a return; `excused` reads overlap an answer that told their session of a loss.
-    pub(crate) fn complete(&mut self, h: &History, number: u32, excused: bool, found: &mut Vec<Finding>) {
+    /// Follows a return, given the invocations and returns of the answers that told this session of a loss. Reads that overlap
+    /// one are excused, and what is learned while one arrives may be what it was about.
+    pub(crate) fn complete(&mut self, h: &History, number: u32, resets: &[(u64, u64)], found: &mut Vec<Finding>) {
         let op = &h.ops[number as usize];
         let session = op.session as usize;
+        let excused = resets.iter().any(|(inv, ret)| *inv <= op.ret && *ret >= op.inv);
         let mut owed = self.invoked.get(&number).cloned().flatten();
         let mut learned = BTreeSet::new();
         for seen in h.seen(op) {
@@ -83,7 +85,9 @@ impl Lost {
         if op.is_write() && op.out == Outcome::Ok && self.lost.contains(&op.target) {
             learned.insert((op.target, Kind::Ryw));
         }
-        join(&mut self.sessions[session], &learned);
+        if !resets.iter().any(|(_, ret)| (op.inv..=op.ret).contains(ret)) {
+            join(&mut self.sessions[session], &learned);
+        }
         if op.out == Outcome::Reset
             && let Some(all) = self.sessions[session].take()
         {

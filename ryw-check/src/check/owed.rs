@@ -62,10 +62,33 @@ impl KeyEvents {
 
     /// Something newer than `shown` that a read with this past was promised to show, labelled by the shortest way to it.
     pub(crate) fn missing(&self, past: &Past<'_>, level: Level, shown: u32) -> Option<(Kind, Event)> {
+        self.first(past, level, |events, told, until| {
+            newest(events, told, until, past.survivor).filter(|event| event.version > shown)
+        })
+    }
+
+    /// The same for a list on a branch, where no single version says what is shown: looks at every event.
+    pub(crate) fn missing_from(
+        &self,
+        past: &Past<'_>,
+        level: Level,
+        lacks: impl Fn(&Event) -> bool,
+    ) -> Option<(Kind, Event)> {
+        self.first(past, level, |events, _, until| {
+            let end = events.partition_point(|event| event.index < until);
+            events[..end].iter().rev().find(|event| lacks(event)).copied()
+        })
+    }
+
+    fn first(
+        &self,
+        past: &Past<'_>,
+        level: Level,
+        select: impl Fn(&[Event], u32, u32) -> Option<Event>,
+    ) -> Option<(Kind, Event)> {
         let newer = |kind: Kind, events: &[Event], session: u32, until: u32| {
             let told = past.told.get(session as usize).copied().unwrap_or(0);
-            let event = newest(events, told, until, past.survivor)?;
-            (event.version > shown && promises(level, kind)).then_some((kind, event))
+            if promises(level, kind) { select(events, told, until).map(|event| (kind, event)) } else { None }
         };
         let own = self.tracks.iter().find(|track| track.session == past.session);
         if let Some(Track { session, writes, reads }) = own {

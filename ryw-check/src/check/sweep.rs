@@ -4,7 +4,7 @@ use super::{
     Options,
     clock::{Arena, Layout, Part, join},
     lost::Lost,
-    owed::{KeyEvents, Past},
+    owed::{Event, KeyEvents, Past},
     promises,
     stale::Newest,
     tempted::oldest_later,
@@ -189,8 +189,7 @@ impl<'a> Sweep<'a> {
             self.scratch = clock;
         }
         if !self.lost.is_empty() {
-            let excused = self.is_told_meanwhile(&op);
-            self.lost.complete(self.h, number, excused, &mut self.out.found);
+            self.lost.complete(self.h, number, &self.resets[session], &mut self.out.found);
         }
         self.record(number, &op);
         self.returned[session] += 1;
@@ -218,7 +217,7 @@ impl<'a> Sweep<'a> {
             }
         } else if op.is_answered_read() {
             for seen in self.h.seen(op) {
-                let version = self.order.version(self.h, *seen);
+                let version = self.order.newest_shown(self.h, *seen);
                 let unordered = self.order.source[seen.key as usize] == Source::Nothing && seen.place != NONE;
                 if version.is_some_and(|version| version > 0) || unordered {
                     let version = version.unwrap_or(0);
@@ -265,6 +264,20 @@ impl<'a> Sweep<'a> {
                 let shown = self.h.values.get(seen.place as usize).map_or(NONE, |value| value.writer);
                 let ops: Vec<u32> = [shown, cause, number].into_iter().filter(|op| *op != NONE).collect();
                 self.out.found.push(Finding::new(kind, seen.key, &ops, what));
+            }
+            return;
+        }
+        if self.order.source[seen.key as usize] == Source::List && !self.order.is_main(self.h, seen.place) {
+            let lost = |value: u32| self.order.rank[value as usize] > 0 && !self.h.trie.contains(seen.place, value);
+            let lacks = |event: &Event| match self.h.ops[event.op as usize].is_write() {
+                true => lost(event.value),
+                false => self.h.visible(Seen { key: seen.key, place: event.value }).any(lost),
+            };
+            if let Some((kind, event)) = events.missing_from(&past, op.level, lacks) {
+                self.out.temptations += 1;
+                let mut finding = Finding::new(kind, seen.key, &[event.op, number], missing(kind));
+                finding.incomplete = !matches!(kind, Kind::Ryw | Kind::Mr);
+                self.out.found.push(finding);
             }
             return;
         }

@@ -1,3 +1,5 @@
 //! Tests of the checker.
 
+mod generate;
 mod hostile;
+mod oracle;
