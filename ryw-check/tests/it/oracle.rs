@@ -121,10 +121,10 @@ impl<'a> Oracle<'a> {
     fn expected(&self) -> BTreeSet<(Kind, i64)> {
         let mut expected = BTreeSet::new();
         for (number, op) in self.case.ops.iter().enumerate() {
-            if answered(op) || (op.f == F::Write && op.out != "fail") {
-                if let Some(kind) = self.judge(number, op) {
-                    expected.insert((kind, op.id));
-                }
+            if (answered(op) || (op.f == F::Write && op.out != "fail"))
+                && let Some(kind) = self.judge(number, op)
+            {
+                expected.insert((kind, op.id));
             }
             if answered(op) && op.key == LIST && self.owed_lost(number) {
                 expected.insert((Kind::Lost, op.id));
