@@ -137,7 +137,7 @@ impl KeyEvents {
 fn newest(events: &[Event], told: u32, until: u32, survivor: u32) -> Option<Event> {
     let end = events.partition_point(|event| event.index < until);
     let best = events[events.get(end.checked_sub(1)?)?.best as usize];
-    if best.index >= told || best.version == survivor {
+    if best.index >= told {
         return Some(best);
     }
     let from = events.partition_point(|event| event.index < told);

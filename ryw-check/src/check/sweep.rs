@@ -186,9 +186,7 @@ impl<'a> Sweep<'a> {
         if op.is_write() {
             let key = self.h.key_of(op);
             let version = self.order.rank[op.target as usize];
-            let survives = version > 0
-                && (self.order.source[key as usize] == Source::List || self.order.observed[op.target as usize]);
-            let owed = op.out == Outcome::Ok || (self.options.strict && op.out == Outcome::Info && survives);
+            let owed = op.out == Outcome::Ok || (self.options.strict && op.out == Outcome::Info && version > 0);
             let ordered = version > 0 || self.order.source[key as usize] == Source::Nothing;
             if owed && ordered {
                 self.keys[key as usize].push(op.session, true, index, version, op.target, number);

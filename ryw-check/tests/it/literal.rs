@@ -287,6 +287,33 @@ const CASES: &[(&str, &str, &str)] = &[
         "",
     ),
     ("single writer", "1 a put r 1 0-1; 2 a put r 2 2-3; 3 a read r 1 4-5", "RYW 2 3"),
+    ("single writer after a reset", "1 a put r 1 0-1; 2 a put r 2 2-3; 3 a read r 1 4-5 reset; 4 a read r 1 6-7", ""),
+    (
+        "row written right after a reset",
+        "1 a put r 1 0-1 v1; 2 a read r 1 2-3 reset; 3 a put r 2 4-5 v2; 4 a read r 1 6-7; 5 b put r 3 8-9 v3; 6 x final r 3 9-9",
+        "RYW 3 4",
+    ),
+    ("one row version twice in one session", "1 a put r 1 0-1 v1 @SESSION; 2 a put r 2 2-3 v1 @SESSION", "FORK 1 2"),
+    (
+        "mr names the first read",
+        "1 a append k 1 0-1; 2 b read k 1 2-3; 3 b read k 1 4-5; 4 b read k [] 6-7 @MONOTONIC; 5 x final k 1 9-9",
+        "MR 2 4",
+    ),
+    (
+        "strong names the first to show it",
+        "1 a append k 1 0-1; 2 b read k 1 2-3; 3 c read k [] 4-5 @STRONG; 4 x final k 1 9-9",
+        "STALE 1 3",
+    ),
+    (
+        "lost, read elsewhere, monotonic",
+        "1 a append k 1 0-1; 2 b read k 1 2-3; 3 b append j 2 4-5; 4 c read j 2 6-7 @MONOTONIC; 5 c read k [] 8-9 @MONOTONIC; 6 a read k [] 20-21 reset; 7 x final k [] 30-30; 8 x final j 2 30-30",
+        "",
+    ),
+    (
+        "lost, read elsewhere, session",
+        "1 a append k 1 0-1; 2 b read k 1 2-3; 3 b append j 2 4-5; 4 c read j 2 6-7 @SESSION; 5 c read k [] 8-9 @SESSION; 6 a read k [] 20-21 reset; 7 x final k [] 30-30; 8 x final j 2 30-30",
+        "WFR 1 5",
+    ),
     ("single writer in tabs", "1 a put r 1 0-3; 2 a put r 2 2-3 t1; 3 a read r 1 4-5", ""),
     ("compare and set", "1 a put r 1 0-1 pnull; 2 b put r 2 0-1 p1; 3 b read r 1 2-3", "RYW 2 3"),
     ("compare and set twice", "1 a put r 1 0-1 pnull; 2 b put r 2 0-1 pnull", "FORK 1 2"),
@@ -326,6 +353,8 @@ fn strict_owes_unknown_writes_that_survived() {
     assert_eq!(report.violations[0].ops, [1, 2]);
     let lost = json("1 a append k 1 0-1 info; 2 a read k [] 2-3; 3 x final k [] 9-9");
     assert!(check(&History::parse(&lost).unwrap(), &options).violations.is_empty());
+    let unordered = "1 a put r 1 0-1; 2 c put r 9 0-1; 3 b read r 1 2-3; 4 b put r 2 4-5 info; 5 b read r 1 6-7";
+    assert!(check(&History::parse(&json(unordered)).unwrap(), &options).violations.is_empty());
 }
 
 #[test]
