@@ -314,6 +314,43 @@ const CASES: &[(&str, &str, &str)] = &[
         "1 a append k 1 0-1; 2 b read k 1 2-3; 3 b append j 2 4-5; 4 c read j 2 6-7 @SESSION; 5 c read k [] 8-9 @SESSION; 6 a read k [] 20-21 reset; 7 x final k [] 30-30; 8 x final j 2 30-30",
         "WFR 1 5",
     ),
+    (
+        "dead branch at the instant of the signal",
+        "1 a append k 1 0-1; 2 a read k [] 2-4 reset; 3 b read k 1 4-5; 4 x final k [] 9-9",
+        "",
+    ),
+    (
+        "fork of finals in spite of a reset",
+        "1 a append k 1 0-1 @EVENTUAL; 2 b append k 2 0-1 @EVENTUAL; 3 x final k 1 9-9; 4 x final k 2 9-9; 5 c read j [] 20-21 reset",
+        "FORK 3 4",
+    ),
+    (
+        "snapshots that agree",
+        "1 a append j 1 0-1; 2 b append k 2 0-1; 3 c snap j+k []+2 0-5 @STRONG; 4 d snap j+k 1+2 0-5 @STRONG; 5 x final j 1 9-9; 6 x final k 2 9-9",
+        "",
+    ),
+    (
+        "no cycle at the same instant",
+        "1 a read k 1 0-1; 2 a append j 2 2-3; 3 b read j 2 2-4; 4 b append k 1 4-5; 5 x final k 1 9-9; 6 x final j 2 9-9",
+        "THIN_AIR 4 1",
+    ),
+    (
+        "mw learned twice",
+        "1 a append j 1 0-1; 2 a append k 2 2-3; 3 b read k 2 4-5; 4 b read k 2 6-7; 5 b read j [] 8-9 @SESSION; 6 x final j 1 9-9; 7 x final k 2 9-9",
+        "MW 1 2 3 5",
+    ),
+    (
+        "single writer with an unknown write",
+        "1 a put r 1 0-1 info; 2 a put r 2 2-3; 3 b read r 1 4-5; 4 a read r 1 6-7",
+        "",
+    ),
+    (
+        "compare and set with a gap",
+        "1 a put r 1 0-1 pnull; 2 b put r 2 0-1 p1; 3 b read r 1 2-3; 4 c put r 3 0-1 p9",
+        "",
+    ),
+    ("one row version twice orders nothing", "1 a put r 1 0-1 v1; 2 a put r 2 2-3 v1; 3 a read r 1 4-5", "FORK 1 2"),
+    ("final row that lags", "1 a put r 1 0-1 v1; 2 b put r 2 2-3 v2; 3 x final r 2 9-9; 4 x final r 1 9-9", ""),
     ("single writer in tabs", "1 a put r 1 0-3; 2 a put r 2 2-3 t1; 3 a read r 1 4-5", ""),
     ("compare and set", "1 a put r 1 0-1 pnull; 2 b put r 2 0-1 p1; 3 b read r 1 2-3", "RYW 2 3"),
     ("compare and set twice", "1 a put r 1 0-1 pnull; 2 b put r 2 0-1 pnull", "FORK 1 2"),
@@ -361,6 +398,7 @@ fn strict_owes_unknown_writes_that_survived() {
 fn temptations_need_a_later_read_that_is_older() {
     let count = |text: &str| check(&History::parse(&json(text)).unwrap(), &Options::default()).temptations;
     assert_eq!(count("1 a append k 1 0-1; 2 a read k 1 2-3; 3 b read k [] 2-3; 4 x final k 1 9-9"), 1);
+    assert_eq!(count("1 a append k 1 0-1; 2 b read k [] 2-3; 3 a read k 1 2-3; 4 x final k 1 9-9"), 1);
     assert_eq!(count("1 a append k 1 0-1; 2 a read k 1 2-3; 3 b read k [] 1-3; 4 x final k 1 9-9"), 0);
     assert_eq!(count("1 a append k 1 0-1; 2 c read k 1 2-3; 3 b read k [] 2-3; 4 x final k 1 9-9"), 0);
 }
