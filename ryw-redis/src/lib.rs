@@ -26,7 +26,7 @@
 //! `cluster|slots`:
 //!
 //! ```text
-//! ACL SETUSER ryw on >password ~ryw{* +info +time +get +getex +mget +exists +multi +exec +set +evalsha +script|load
+//! ACL SETUSER ryw on >password ~ryw{* +info +time +get +getex +mget +exists +multi +exec +set +evalsha +script|load +wait +select
 //! ```
 
 mod address;

@@ -35,6 +35,9 @@
 //! | `ryw_outbox_backlog` | gauge | | subjects whose marks wait to be delivered |
 //! | `ryw_outbox_oldest_seconds` | gauge | | for how long the oldest of them has waited |
 //! | `ryw_outbox_attempts` | gauge | | how often delivery was tried since the store went away |
+//! | `ryw_outbox_bytes` | gauge | | the size of the outbox's file |
+//! | `ryw_outbox_failed` | gauge | | 1 while the outbox's file can't be written |
+//! | `ryw_outbox_full` | gauge | | 1 while everybody's marks are unknown because something could not be kept |
 //! | `ryw_outbox_dropped_total` | counter | | subjects whose marks were dropped |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -85,6 +85,13 @@ fn store(meter: &Meter, layer: &RywLayer) {
         health.oldest.unwrap_or_default().as_secs_f64()
     });
     gauge("ryw_outbox_attempts", "Deliveries tried since the store went away", |health| f64::from(health.tries));
+    gauge("ryw_outbox_bytes", "The size of the outbox's file", |health| as_f64(health.outbox_bytes));
+    gauge("ryw_outbox_failed", "1 while the outbox's file can't be written", |health| {
+        f64::from(u8::from(health.outbox_failed))
+    });
+    gauge("ryw_outbox_full", "1 while everybody's marks are unknown because something could not be kept", |health| {
+        f64::from(u8::from(health.full))
+    });
     let of = layer.clone();
     let dropped =
         meter.u64_observable_counter("ryw_outbox_dropped_total").with_description("Subjects whose marks were dropped");

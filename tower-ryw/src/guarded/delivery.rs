@@ -41,7 +41,7 @@ impl Inner {
     /// Nobody asks it any more until a task has found it again. The task ends then, or with the last request's layer.
     pub(super) fn went_away(inner: &Arc<Self>, error: &StoreError) {
         // Where one entry makes no sense, the others do.
-        if error.kind() == StoreErrorKind::Corrupt {
+        if !is_away(error) {
             return;
         }
         let mut state = inner.state.lock();
@@ -50,7 +50,8 @@ impl Inner {
             (state.away_since, state.tries) = (Some(Instant::now()), 0);
             let is_sought = mem::replace(&mut state.is_sought, true);
             drop(state);
-            tracing::warn!(%error, "the mark store is away: marks are unknown, and kept, until it is back");
+            let because = std::error::Error::source(error).map(tracing::field::display);
+            tracing::warn!(%error, because, "the mark store is away: marks are unknown, and kept, until it is back");
             if !is_sought {
                 Self::seek(inner, FIRST_PAUSE);
             }
@@ -123,6 +124,7 @@ impl Inner {
         for (answer, one) in answers {
             match answer {
                 Ok(()) => {}
+                Err(error) if error.kind() == StoreErrorKind::TooFewCopies => {}
                 Err(error) if is_away(&error) => {
                     is_here = false;
                     continue;
@@ -151,7 +153,7 @@ impl Inner {
 }
 
 fn is_away(error: &StoreError) -> bool {
-    error.kind() != StoreErrorKind::Corrupt
+    error.kind().is_outage()
 }
 
 /// The one task that looks for the store. Where it is cut short, another one can start.

@@ -253,10 +253,15 @@ impl Inner {
     ) -> StoreFuture<()> {
         let (had_room, is_told) = {
             let mut state = inner.state.lock();
-            // Where one entry makes no sense, the others do.
-            if error.kind() == StoreErrorKind::Corrupt {
-                state.backlog.dropped += keys.len() as u64;
-                return StoreFuture::failed(error);
+            match error.kind() {
+                // Where one entry makes no sense, the others do.
+                StoreErrorKind::Corrupt => {
+                    state.backlog.dropped += keys.len() as u64;
+                    return StoreFuture::failed(error);
+                }
+                // It has it, and that is as much as there is to deliver.
+                StoreErrorKind::TooFewCopies => return StoreFuture::failed(error),
+                _ => {}
             }
             let was_in_doubt = state.backlog.doubt.is_some();
             (state.backlog.keep(keys, update), was_in_doubt)

@@ -1,0 +1,133 @@
+//! Acknowledged list elements that did not survive: owed until their session was told.
+//!
+//! What is owed travels along sessions, reads and messages as a set, which is empty but after a loss; a reset empties it. So
+//! a message that was sent after a reset carries nothing of what its sender knew to be lost.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    rc::Rc,
+};
+
+use super::{promises, witness::Finding};
+use crate::{
+    history::{History, KeyKind, NONE, Op},
+    order::{Order, Source},
+    parse::Outcome,
+    report::Kind,
+};
+
+/// Lost values, with the kind of violation it is not to show them.
+type Owed = Option<Rc<BTreeSet<(u32, Kind)>>>;
+
+#[derive(Debug)]
+pub(crate) struct Lost {
+    lost: HashSet<u32>,
+    sessions: Vec<Owed>,
+    told: Vec<BTreeSet<u32>>,
+    /// What was owed when an operation was invoked.
+    invoked: HashMap<u32, Owed>,
+}
+
+impl Lost {
+    pub(crate) fn new(h: &History, order: &Order) -> Self {
+        let is_lost = |value: u32| {
+            let known = &h.values[value as usize];
+            let ended = order.end[known.key as usize].is_some_and(|end| end.is_final);
+            let acknowledged = h.ops.get(known.writer as usize).is_some_and(|op| op.out == Outcome::Ok);
+            order.source[known.key as usize] == Source::List && ended && acknowledged && order.rank[value as usize] == 0
+        };
+        let lost = (0..h.values.len() as u32).filter(|value| is_lost(*value)).collect();
+        let sessions = vec![None; h.sessions.len()];
+        Self { lost, sessions, told: vec![BTreeSet::new(); h.sessions.len()], invoked: HashMap::new() }
+    }
+
+    /// Most histories lose nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lost.is_empty()
+    }
+
+    pub(crate) fn invoke(&mut self, number: u32, op: &Op) {
+        let owed = self.sessions[op.session as usize].clone();
+        if owed.is_some() {
+            self.invoked.insert(number, owed);
+        }
+    }
+
+    /// Follows a return, given the invocations and returns of the answers that told this session of a loss. Reads that overlap
+    /// one are excused, and what is learned while one arrives may be what it was about.
+    pub(crate) fn complete(&mut self, h: &History, number: u32, resets: &[(u64, u64)], found: &mut Vec<Finding>) {
+        let op = &h.ops[number as usize];
+        let session = op.session as usize;
+        let excused = resets.iter().any(|(inv, ret)| *inv <= op.ret && *ret >= op.inv);
+        let mut owed = self.invoked.get(&number).cloned().flatten();
+        let mut learned = BTreeSet::new();
+        for seen in h.seen(op) {
+            for value in h.visible(*seen) {
+                let writer = h.values[value as usize].writer;
+                if let Some(Some(theirs)) = self.invoked.get(&writer) {
+                    learned.extend(theirs.iter().map(|(value, kind)| (*value, elsewhere(*kind))));
+                }
+                if self.lost.contains(&value) {
+                    learned.insert((value, Kind::Mr));
+                }
+            }
+        }
+        if let Some(send) = h.sends.get(op.msg as usize)
+            && let Some(Some(theirs)) = self.invoked.get(send)
+            && op.f == crate::parse::Function::Recv
+        {
+            learned.extend(theirs.iter().map(|(value, _)| (*value, Kind::Causal)));
+        }
+        join(&mut owed, &learned);
+        if op.is_answered_read() && !excused {
+            self.judge(h, number, &owed, found);
+        }
+        if op.is_write() && op.out == Outcome::Ok && self.lost.contains(&op.target) {
+            learned.insert((op.target, Kind::Ryw));
+        }
+        if !resets.iter().any(|(_, ret)| (op.inv..=op.ret).contains(ret)) {
+            join(&mut self.sessions[session], &learned);
+        }
+        if op.out == Outcome::Reset
+            && let Some(all) = self.sessions[session].take()
+        {
+            self.told[session].extend(all.iter().map(|(value, _)| *value));
+        }
+    }
+
+    fn judge(&self, h: &History, number: u32, owed: &Owed, found: &mut Vec<Finding>) {
+        let op = &h.ops[number as usize];
+        for seen in h.seen(op).iter().filter(|seen| h.keys[seen.key as usize].kind == KeyKind::List) {
+            let contains = |value: u32| seen.place != NONE && h.trie.contains(seen.place, value);
+            let of_key = |value: u32| h.values[value as usize].key == seen.key;
+            let missing = owed
+                .iter()
+                .flat_map(|owed| owed.iter())
+                .find(|(value, kind)| of_key(*value) && promises(op.level, *kind) && !contains(*value));
+            if let Some((value, kind)) = missing {
+                let what = "a read lacks a lost write that is owed until the session is told of the loss";
+                found.push(Finding::new(*kind, seen.key, &[h.values[*value as usize].writer, number], what));
+            }
+            let back = self.told[op.session as usize].iter().find(|value| of_key(**value) && contains(**value));
+            if let Some(value) = back.filter(|_| promises(op.level, Kind::Fork)) {
+                let what = "a read shows what its session was told is lost";
+                found.push(Finding::new(Kind::Fork, seen.key, &[h.values[*value as usize].writer, number], what));
+            }
+        }
+    }
+}
+
+/// What it is to another session, once that has seen a write that followed.
+fn elsewhere(kind: Kind) -> Kind {
+    match kind {
+        Kind::Ryw => Kind::Mw,
+        Kind::Mr => Kind::Wfr,
+        other => other,
+    }
+}
+
+fn join(owed: &mut Owed, learned: &BTreeSet<(u32, Kind)>) {
+    if !learned.is_empty() {
+        Rc::make_mut(owed.get_or_insert_with(Rc::default)).extend(learned);
+    }
+}

@@ -1,0 +1,404 @@
+//! Hand-written histories, each with the violations it has: kind and witness.
+//!
+//! A line is `id session function key value inv-ret [words]`, so that the point of a history can be seen. Lists are written
+//! `1,2`, the empty one `[]`, no value `null`; `@LEVEL` is a promise, `vN` a row version, `mN` a message.
+
+use std::fmt::Write;
+
+use ryw_check::{History, Options, check};
+
+fn json(lines: &str) -> String {
+    let mut text = String::new();
+    for line in lines.split(';').map(str::trim).filter(|line| !line.is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [id, session, f, key, value, times, ..] = words[..] else { panic!("{line}") };
+        let (inv, ret) = times.split_once('-').unwrap();
+        let ret = if ret.is_empty() { "null" } else { ret };
+        write!(text, r#"{{"id":{id},"s":"{session}","f":"{f}","inv":{inv},"ret":{ret}"#).unwrap();
+        let val = |value: &str, key: &str| match value {
+            "null" => "null".to_owned(),
+            "[]" => "[]".to_owned(),
+            list if key < "m" => format!("[{list}]"),
+            one => one.to_owned(),
+        };
+        match f {
+            "append" | "put" => write!(text, r#","k":"{key}","v":{value}"#).unwrap(),
+            "read" | "final" => write!(text, r#","k":"{key}","val":{}"#, val(value, key)).unwrap(),
+            "snap" => {
+                let entries: Vec<String> =
+                    key.split('+').zip(value.split('+')).map(|(k, v)| format!(r#""{k}":{}"#, val(v, k))).collect();
+                write!(text, r#","val":{{{}}}"#, entries.join(",")).unwrap();
+            }
+            _ => {}
+        }
+        let mut out = "ok";
+        for word in &words[6..] {
+            match *word {
+                "info" | "fail" | "reset" => out = word,
+                level if level.starts_with('@') => write!(text, r#","level":"{}""#, &level[1..]).unwrap(),
+                ver if ver.starts_with('v') => write!(text, r#","ver":{}"#, &ver[1..]).unwrap(),
+                msg if msg.starts_with('m') => write!(text, r#","msg":"{msg}""#).unwrap(),
+                prev if prev.starts_with('p') => write!(text, r#","prev":{}"#, &prev[1..]).unwrap(),
+                tab if tab.starts_with('t') => write!(text, r#","tab":{}"#, &tab[1..]).unwrap(),
+                other => panic!("{other}"),
+            }
+        }
+        writeln!(text, r#","out":"{out}"}}"#).unwrap();
+    }
+    text
+}
+
+/// Name, history, violations. Keys before `m` are lists, the others registers.
+const CASES: &[(&str, &str, &str)] = &[
+    ("nothing", "", ""),
+    ("ryw kept", "1 a append k 1 0-1; 2 a read k 1 2-3; 3 x final k 1 9-9", ""),
+    ("ryw broken", "1 a append k 1 0-1; 2 a read k [] 2-3; 3 x final k 1 9-9", "RYW 1 2"),
+    ("ryw at the same instant is concurrent", "1 a append k 1 0-2; 2 a read k [] 2-3; 3 x final k 1 9-9", ""),
+    ("ryw of overlapping tabs", "1 a append k 1 0-5; 2 a read k [] 2-3 t1; 3 x final k 1 9-9", ""),
+    ("ryw in another tab afterwards", "1 a append k 1 0-1; 2 a read k [] 2-3 t1; 3 x final k 1 9-9", "RYW 1 2"),
+    ("ryw of another session", "1 a append k 1 0-1; 2 b read k [] 2-3; 3 x final k 1 9-9", ""),
+    ("ryw of another key", "1 a append k 1 0-1; 2 a read j [] 2-3; 3 x final k 1 9-9", ""),
+    ("ryw not promised", "1 a append k 1 0-1; 2 a read k [] 2-3 @EVENTUAL; 3 x final k 1 9-9", ""),
+    ("ryw not promised by monotonic", "1 a append k 1 0-1; 2 a read k [] 2-3 @MONOTONIC; 3 x final k 1 9-9", ""),
+    (
+        "ryw of the older write only",
+        "1 a append k 1 0-1; 2 a append k 2 2-3; 3 a read k 1 4-5; 4 x final k 1,2 9-9",
+        "RYW 2 3",
+    ),
+    ("ryw through null", "1 a append k 1 0-1; 2 a read k null 2-3; 3 x final k 1 9-9", "RYW 1 2"),
+    ("ryw twice", "1 a append k 1 0-1; 2 a read k [] 2-3; 3 a read k [] 4-5; 4 x final k 1 9-9", "RYW 1 2|RYW 1 3"),
+    ("ryw without a final list", "1 a append k 1 0-1; 2 a read k [] 2-3; 3 b read k 1 4-5", "RYW 1 2"),
+    ("unknown write not owed", "1 a append k 1 0-1 info; 2 a read k [] 2-3; 3 x final k 1 9-9", ""),
+    ("unknown write without return", "1 a append k 1 0- info; 2 a read k [] 2-3; 3 x final k 1 9-9", ""),
+    (
+        "unknown write owed once read",
+        "1 a append k 1 0- info; 2 a read k 1 2-3 @SESSION; 3 a read k [] 4-5 @SESSION; 4 x final k 1 9-9",
+        "MR 2 3",
+    ),
+    (
+        "unknown write read under ryw",
+        "1 a append k 1 0- info; 2 a read k 1 2-3; 3 a read k [] 4-5; 4 x final k 1 9-9",
+        "",
+    ),
+    ("failed read proves nothing", "1 a append k 1 0-1; 2 a read k [] 2-3 fail; 3 x final k 1 9-9", ""),
+    ("mr kept", "1 a append k 1 0-1; 2 b read k 1 2-3 @MONOTONIC; 3 b read k 1 4-5 @MONOTONIC; 4 x final k 1 9-9", ""),
+    (
+        "mr broken",
+        "1 a append k 1 0-1; 2 b read k 1 2-3 @MONOTONIC; 3 b read k [] 4-5 @MONOTONIC; 4 x final k 1 9-9",
+        "MR 2 3",
+    ),
+    ("mr not promised by ryw", "1 a append k 1 0-1; 2 b read k 1 2-3; 3 b read k [] 4-5; 4 x final k 1 9-9", ""),
+    (
+        "mr of overlapping reads",
+        "1 a append k 1 0-1; 2 b read k 1 2-4 @MONOTONIC; 3 b read k [] 4-5 @MONOTONIC; 4 x final k 1 9-9",
+        "",
+    ),
+    (
+        "mr of the read before an eventual one",
+        "1 a append k 1 0-1; 2 b read k 1 2-3 @EVENTUAL; 3 b read k [] 4-5 @MONOTONIC; 4 x final k 1 9-9",
+        "MR 2 3",
+    ),
+    ("mw of one key", "1 a append k 1 0-1 @SESSION; 2 a append k 2 2-3 @SESSION; 3 x final k 2,1 9-9", "MW 1 2"),
+    ("mw not promised", "1 a append k 1 0-1; 2 a append k 2 2-3; 3 x final k 2,1 9-9", ""),
+    ("mw of concurrent writes", "1 a append k 1 0-2 @SESSION; 2 a append k 2 2-3 @SESSION; 3 x final k 2,1 9-9", ""),
+    (
+        "mw of two keys",
+        "1 a append j 1 0-1; 2 a append k 2 2-3; 3 b read k 2 4-5 @SESSION; 4 b read j [] 6-7 @SESSION; 5 x final j 1 9-9; 6 x final k 2 9-9",
+        "MW 1 2 3 4",
+    ),
+    (
+        "mw kept",
+        "1 a append j 1 0-1; 2 a append k 2 2-3; 3 b read k 2 4-5 @SESSION; 4 b read j 1 6-7 @SESSION; 5 x final j 1 9-9; 6 x final k 2 9-9",
+        "",
+    ),
+    (
+        "mw in one snapshot",
+        "1 a append j 1 0-1; 2 a append k 2 2-3; 3 b snap j+k []+2 4-5 @SESSION; 4 x final j 1 9-9; 5 x final k 2 9-9",
+        "MW 1 2 3",
+    ),
+    (
+        "mw in one snapshot kept",
+        "1 a append j 1 0-1; 2 a append k 2 2-3; 3 b snap j+k 1+[] 4-5 @SESSION; 4 x final j 1 9-9; 5 x final k 2 9-9",
+        "",
+    ),
+    (
+        "mw of an unknown first write",
+        "1 a append j 1 0-1 info; 2 a append k 2 2-3; 3 b snap j+k []+2 4-5 @SESSION; 4 x final j 1 9-9; 5 x final k 2 9-9",
+        "",
+    ),
+    (
+        "mw of an unknown second write",
+        "1 a append j 1 0-1; 2 a append k 2 2-3 info; 3 b snap j+k []+2 4-5 @SESSION; 4 x final j 1 9-9; 5 x final k 2 9-9",
+        "MW 1 2 3",
+    ),
+    (
+        "wfr of one key",
+        "1 a append k 1 0-1; 2 b read k 1 2-3; 3 b append k 2 4-5 @SESSION; 4 x final k 2,1 9-9",
+        "FORK 4 2|WFR 2 3",
+    ),
+    (
+        "wfr of two keys",
+        "1 a append j 1 0-1; 2 b read j 1 2-3; 3 b append k 2 4-5; 4 c snap j+k []+2 6-7 @SESSION; 5 x final j 1 9-9; 6 x final k 2 9-9",
+        "WFR 2 3 4",
+    ),
+    (
+        "wfr not promised",
+        "1 a append j 1 0-1; 2 b read j 1 2-3; 3 b append k 2 4-5; 4 c snap j+k []+2 6-7; 5 x final j 1 9-9; 6 x final k 2 9-9",
+        "",
+    ),
+    (
+        "wfr of a read that overlaps",
+        "1 a append j 1 0-1; 2 b read j 1 2-4; 3 b append k 2 4-5; 4 c snap j+k []+2 6-7 @SESSION; 5 x final j 1 9-9; 6 x final k 2 9-9",
+        "",
+    ),
+    (
+        "causal by message",
+        "1 a append k 1 0-1; 2 a send - - 2-3 m1; 3 b recv - - 2-4 m1; 4 b read k [] 5-6 @CAUSAL; 5 x final k 1 9-9",
+        "CAUSAL 1 2 3 4",
+    ),
+    (
+        "causal by message kept",
+        "1 a append k 1 0-1; 2 a send - - 2-3 m1; 3 b recv - - 2-4 m1; 4 b read k 1 5-6 @CAUSAL; 5 x final k 1 9-9",
+        "",
+    ),
+    (
+        "causal by message not promised",
+        "1 a append k 1 0-1; 2 a send - - 2-3 m1; 3 b recv - - 2-4 m1; 4 b read k [] 5-6 @SESSION; 5 x final k 1 9-9",
+        "",
+    ),
+    (
+        "causal write after the message",
+        "1 a send - - 0-1 m1; 2 a append k 1 2-3; 3 b recv - - 2-4 m1; 4 b read k [] 5-6 @CAUSAL; 5 x final k 1 9-9",
+        "",
+    ),
+    (
+        "causal read during the message",
+        "1 a append k 1 0-1; 2 a send - - 2-3 m1; 3 b recv - - 2-5 m1; 4 b read k [] 5-6 @CAUSAL; 5 x final k 1 9-9",
+        "",
+    ),
+    (
+        "causal by a read and a message",
+        "1 a append k 1 0-1; 2 b read k 1 2-3; 3 b send - - 4-5 m1; 4 c recv - - 4-6 m1; 5 c read k [] 7-8 @CAUSAL; 6 x final k 1 9-9",
+        "CAUSAL 2 3 4 5",
+    ),
+    (
+        "message that failed to arrive",
+        "1 a append k 1 0-1; 2 a send - - 2-3 m1; 3 b recv - - 2-4 m1 fail; 4 b read k [] 5-6 @CAUSAL; 5 x final k 1 9-9",
+        "",
+    ),
+    ("lost", "1 a append k 1 0-1; 2 x final k [] 9-9", "LOST 1 2"),
+    ("lost and told", "1 a append k 1 0-1; 2 a read k [] 2-3 reset; 3 x final k [] 9-9", ""),
+    ("lost and another told", "1 a append k 1 0-1; 2 b read k [] 2-3 reset; 3 x final k [] 9-9", "LOST 1 3"),
+    ("told before the write", "1 a read k [] 0-1 reset; 2 a append k 1 2-3; 3 x final k [] 9-9", "LOST 2 3"),
+    ("lost at eventual", "1 a append k 1 0-1 @EVENTUAL; 2 x final k [] 9-9", ""),
+    ("lost and unknown", "1 a append k 1 0-1 info; 2 x final k [] 9-9", ""),
+    (
+        "read before being told",
+        "1 a append k 1 0-1; 2 a read k [] 2-3; 3 a read k [] 4-5 reset; 4 x final k [] 9-9",
+        "RYW 1 2",
+    ),
+    (
+        "survivor after a reset",
+        "1 a append k 1 0-1; 2 a read k [] 2-3 reset; 3 a read k [] 4-5; 4 x final k 1 9-9",
+        "RYW 1 2|RYW 1 3",
+    ),
+    (
+        "lost shown again after being told",
+        "1 a append k 1 0-1; 2 a read k [] 2-3 reset; 3 a read k 1 4-5; 4 b read k [] 6-7 reset; 5 x final k [] 9-9",
+        "FORK 1 3",
+    ),
+    (
+        "message after being told",
+        "1 a append k 1 0-1; 2 a read k [] 2-3 reset; 3 a send - - 4-5 m1; 4 b recv - - 4-6 m1; 5 b read k [] 7-8 @CAUSAL; 6 x final k [] 9-9",
+        "",
+    ),
+    (
+        "message before being told",
+        "1 a append k 1 0-1; 2 a send - - 2-3 m1; 3 a read k [] 4-5 reset; 4 b recv - - 4-6 m1; 5 b read k [] 7-8 @CAUSAL; 6 x final k [] 9-9",
+        "CAUSAL 1 5",
+    ),
+    (
+        "fork",
+        "1 a append k 1 0-1; 2 b append k 2 0-1; 3 c read k 1 2-3; 4 d read k 2 2-3; 5 x final k 1,2 9-9",
+        "FORK 5 4",
+    ),
+    (
+        "fork of finals",
+        "1 a append k 1 0-1 @EVENTUAL; 2 b append k 2 0-1 @EVENTUAL; 3 x final k 1 9-9; 4 x final k 2 9-9",
+        "FORK 3 4",
+    ),
+    ("final that lags", "1 a append k 1 0-1; 2 x final k 1 9-9; 3 x final k [] 9-9", ""),
+    (
+        "dead branch with a signal",
+        "1 a append k 1 0-1; 2 b read k 1 2-3; 3 a read k [] 4-5 reset; 4 x final k [] 9-9",
+        "",
+    ),
+    ("dead branch without a signal", "1 a append k 1 0-1 info; 2 b read k 1 2-3; 3 x final k [] 9-9", "FORK 3 2"),
+    ("one row version twice", "1 a put r 1 0-1 v1; 2 b put r 2 0-1 v1; 3 x final r 2 9-9", "FORK 1 2"),
+    ("one value with two row versions", "1 a put r 1 0-1 v1; 2 b read r 1 2-3 v2", "FORK 1 2"),
+    (
+        "long fork",
+        "1 a append j 1 0-1; 2 b append k 2 0-1; 3 c snap j+k 1+[] 0-5 @STRONG; 4 d snap j+k []+2 0-5 @STRONG; 5 x final j 1 9-9; 6 x final k 2 9-9",
+        "FORK 4 3",
+    ),
+    (
+        "long fork at causal",
+        "1 a append j 1 0-1; 2 b append k 2 0-1; 3 c snap j+k 1+[] 0-5 @CAUSAL; 4 d snap j+k []+2 0-5 @CAUSAL; 5 x final j 1 9-9; 6 x final k 2 9-9",
+        "",
+    ),
+    ("thin air", "1 a read k 5 0-1; 2 x final k 5 9-9", "THIN_AIR 1"),
+    ("thin air in a register", "1 a read r 5 0-1 @EVENTUAL", "THIN_AIR 1"),
+    ("read of a failed write", "1 a append k 1 0-1 fail; 2 b read k 1 2-3; 3 x final k 1 9-9", "THIN_AIR 1 2"),
+    ("one element twice", "1 a append k 1 0-1; 2 b read k 1,1 2-3; 3 x final k 1,1 9-9", "THIN_AIR 1 2"),
+    ("read before it was written", "1 a read k 1 0-1; 2 b append k 1 2-3; 3 x final k 1 9-9", "THIN_AIR 2 1"),
+    ("cycle", "1 a read k 1 0-1; 2 a append k 1 2-3; 3 x final k 1 9-9", "CYCLE 1 2"),
+    (
+        "cycle of two sessions",
+        "1 a read k 1 0-1; 2 a append j 2 2-3; 3 b read j 2 2-3; 4 b append k 1 4-5; 5 x final k 1 9-9; 6 x final j 2 9-9",
+        "CYCLE 1 2 3 4",
+    ),
+    ("strong kept", "1 a append k 1 0-1; 2 b read k 1 2-3 @STRONG; 3 x final k 1 9-9", ""),
+    ("strong stale", "1 a append k 1 0-1; 2 b read k [] 2-3 @STRONG; 3 x final k 1 9-9", "STALE 1 2"),
+    ("strong at the same instant", "1 a append k 1 0-2; 2 b read k [] 2-3 @STRONG; 3 x final k 1 9-9", ""),
+    (
+        "strong among reads",
+        "1 a append k 1 0- info; 2 b read k 1 2-3; 3 c read k [] 4-5 @STRONG; 4 x final k 1 9-9",
+        "STALE 2 3",
+    ),
+    ("strong write", "1 a append k 1 0-1; 2 b append k 2 2-3 @STRONG; 3 x final k 2,1 9-9", "STALE 1 2"),
+    ("bounded within", "1 a append k 1 0-1; 2 b read k [] 11-12 @BOUNDED; 3 x final k 1 9-9", ""),
+    ("bounded beyond", "1 a append k 1 0-1; 2 b read k [] 12-13 @BOUNDED; 3 x final k 1 9-9", "STALE 1 2"),
+    (
+        "bounded by acknowledgements only",
+        "1 a append k 1 0- info; 2 b read k 1 1-2; 3 c read k [] 30-31 @BOUNDED; 4 x final k 1 9-9",
+        "",
+    ),
+    ("row versions", "1 a put r 1 0-1 v1; 2 b put r 2 0-1 v2; 3 b read r 1 2-3; 4 x final r 2 9-9", "RYW 2 3"),
+    ("row versions kept", "1 a put r 1 0-1 v1; 2 b put r 2 0-1 v2; 3 a read r 2 2-3; 4 x final r 2 9-9", ""),
+    ("row lost", "1 a put r 1 0-1 v1; 2 b put r 2 2-3 v2; 3 x final r 1 9-9", "LOST 2 3"),
+    (
+        "row that survived is owed after a reset",
+        "1 a put r 1 0-1 v1; 2 a put r 2 2-3 v2; 3 a read r 1 4-5 reset; 4 a read r 1 6-7; 5 x final r 2 9-9",
+        "RYW 2 3|RYW 2 4",
+    ),
+    (
+        "row that may be lost is not owed after a reset",
+        "1 a put r 1 0-1 v1; 2 a put r 2 2-3 v2; 3 b put r 3 2-3 v3; 4 a read r 1 4-5 reset; 5 a read r 1 6-7; 6 x final r 3 9-9",
+        "",
+    ),
+    ("single writer", "1 a put r 1 0-1; 2 a put r 2 2-3; 3 a read r 1 4-5", "RYW 2 3"),
+    ("single writer after a reset", "1 a put r 1 0-1; 2 a put r 2 2-3; 3 a read r 1 4-5 reset; 4 a read r 1 6-7", ""),
+    (
+        "row written right after a reset",
+        "1 a put r 1 0-1 v1; 2 a read r 1 2-3 reset; 3 a put r 2 4-5 v2; 4 a read r 1 6-7; 5 b put r 3 8-9 v3; 6 x final r 3 9-9",
+        "RYW 3 4",
+    ),
+    ("one row version twice in one session", "1 a put r 1 0-1 v1 @SESSION; 2 a put r 2 2-3 v1 @SESSION", "FORK 1 2"),
+    (
+        "mr names the first read",
+        "1 a append k 1 0-1; 2 b read k 1 2-3; 3 b read k 1 4-5; 4 b read k [] 6-7 @MONOTONIC; 5 x final k 1 9-9",
+        "MR 2 4",
+    ),
+    (
+        "strong names the first to show it",
+        "1 a append k 1 0-1; 2 b read k 1 2-3; 3 c read k [] 4-5 @STRONG; 4 x final k 1 9-9",
+        "STALE 1 3",
+    ),
+    (
+        "lost, read elsewhere, monotonic",
+        "1 a append k 1 0-1; 2 b read k 1 2-3; 3 b append j 2 4-5; 4 c read j 2 6-7 @MONOTONIC; 5 c read k [] 8-9 @MONOTONIC; 6 a read k [] 20-21 reset; 7 x final k [] 30-30; 8 x final j 2 30-30",
+        "",
+    ),
+    (
+        "lost, read elsewhere, session",
+        "1 a append k 1 0-1; 2 b read k 1 2-3; 3 b append j 2 4-5; 4 c read j 2 6-7 @SESSION; 5 c read k [] 8-9 @SESSION; 6 a read k [] 20-21 reset; 7 x final k [] 30-30; 8 x final j 2 30-30",
+        "WFR 1 5",
+    ),
+    (
+        "dead branch at the instant of the signal",
+        "1 a append k 1 0-1; 2 a read k [] 2-4 reset; 3 b read k 1 4-5; 4 x final k [] 9-9",
+        "",
+    ),
+    (
+        "fork of finals in spite of a reset",
+        "1 a append k 1 0-1 @EVENTUAL; 2 b append k 2 0-1 @EVENTUAL; 3 x final k 1 9-9; 4 x final k 2 9-9; 5 c read j [] 20-21 reset",
+        "FORK 3 4",
+    ),
+    (
+        "snapshots that agree",
+        "1 a append j 1 0-1; 2 b append k 2 0-1; 3 c snap j+k []+2 0-5 @STRONG; 4 d snap j+k 1+2 0-5 @STRONG; 5 x final j 1 9-9; 6 x final k 2 9-9",
+        "",
+    ),
+    (
+        "no cycle at the same instant",
+        "1 a read k 1 0-1; 2 a append j 2 2-3; 3 b read j 2 2-4; 4 b append k 1 4-5; 5 x final k 1 9-9; 6 x final j 2 9-9",
+        "THIN_AIR 4 1",
+    ),
+    (
+        "mw learned twice",
+        "1 a append j 1 0-1; 2 a append k 2 2-3; 3 b read k 2 4-5; 4 b read k 2 6-7; 5 b read j [] 8-9 @SESSION; 6 x final j 1 9-9; 7 x final k 2 9-9",
+        "MW 1 2 3 5",
+    ),
+    (
+        "single writer with an unknown write",
+        "1 a put r 1 0-1 info; 2 a put r 2 2-3; 3 b read r 1 4-5; 4 a read r 1 6-7",
+        "",
+    ),
+    (
+        "compare and set with a gap",
+        "1 a put r 1 0-1 pnull; 2 b put r 2 0-1 p1; 3 b read r 1 2-3; 4 c put r 3 0-1 p9",
+        "",
+    ),
+    ("one row version twice orders nothing", "1 a put r 1 0-1 v1; 2 a put r 2 2-3 v1; 3 a read r 1 4-5", "FORK 1 2"),
+    ("final row that lags", "1 a put r 1 0-1 v1; 2 b put r 2 2-3 v2; 3 x final r 2 9-9; 4 x final r 1 9-9", ""),
+    ("single writer in tabs", "1 a put r 1 0-3; 2 a put r 2 2-3 t1; 3 a read r 1 4-5", ""),
+    ("compare and set", "1 a put r 1 0-1 pnull; 2 b put r 2 0-1 p1; 3 b read r 1 2-3", "RYW 2 3"),
+    ("compare and set twice", "1 a put r 1 0-1 pnull; 2 b put r 2 0-1 pnull", "FORK 1 2"),
+    ("without an order", "1 a put r 1 0-1; 2 b read r 1 2-3; 3 b put r 2 4-5; 4 b read r 1 6-7", "RYW 1 3 4"),
+    ("without an order kept", "1 a put r 1 0-5; 2 b put r 2 0-1; 3 b read r 1 6-7", ""),
+    ("without an order, initial value", "1 a put r 1 0-1; 2 b put r 2 0-1; 3 b read r null 2-3", "RYW 2 3"),
+];
+
+#[test]
+fn each_history_has_exactly_its_violations() {
+    assert!(CASES.len() >= 60);
+    let mut wrong = Vec::new();
+    for (name, lines, expected) in CASES {
+        let history = History::parse(&json(lines)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut options = Options::default();
+        options.max_staleness = Some(10);
+        let report = check(&history, &options);
+        let mut found: Vec<String> = report
+            .violations
+            .iter()
+            .map(|v| v.ops.iter().fold(v.kind.to_string(), |text, op| format!("{text} {op}")))
+            .collect();
+        found.sort();
+        if found.join("|") != *expected {
+            wrong.push(format!("{name}: {found:?}, not {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn strict_owes_unknown_writes_that_survived() {
+    let text = json("1 a append k 1 0-1 info; 2 a read k [] 2-3; 3 x final k 1 9-9");
+    let mut options = Options::default();
+    options.strict = true;
+    let report = check(&History::parse(&text).unwrap(), &options);
+    assert_eq!(report.violations[0].ops, [1, 2]);
+    let lost = json("1 a append k 1 0-1 info; 2 a read k [] 2-3; 3 x final k [] 9-9");
+    assert!(check(&History::parse(&lost).unwrap(), &options).violations.is_empty());
+    let unordered = "1 a put r 1 0-1; 2 c put r 9 0-1; 3 b read r 1 2-3; 4 b put r 2 4-5 info; 5 b read r 1 6-7";
+    assert!(check(&History::parse(&json(unordered)).unwrap(), &options).violations.is_empty());
+}
+
+#[test]
+fn temptations_need_a_later_read_that_is_older() {
+    let count = |text: &str| check(&History::parse(&json(text)).unwrap(), &Options::default()).temptations;
+    assert_eq!(count("1 a append k 1 0-1; 2 a read k 1 2-3; 3 b read k [] 2-3; 4 x final k 1 9-9"), 1);
+    assert_eq!(count("1 a append k 1 0-1; 2 b read k [] 2-3; 3 a read k 1 2-3; 4 x final k 1 9-9"), 1);
+    assert_eq!(count("1 a append k 1 0-1; 2 a read k 1 2-3; 3 b read k [] 1-3; 4 x final k 1 9-9"), 0);
+    assert_eq!(count("1 a append k 1 0-1; 2 c read k 1 2-3; 3 b read k [] 2-3; 4 x final k 1 9-9"), 0);
+}
