@@ -9,7 +9,6 @@ use super::{Inner, RywContext};
 use crate::{
     decide::{Excluded, Route},
     identify,
-    route::{Attempt, Routing, attempt},
 };
 
 /// What services that a request has called have answered.
@@ -110,27 +109,22 @@ impl RywContext {
 
     /// What the request reads from here on has to contain these.
     pub(super) fn heed(&self, marks: &Marks) {
-        let Inner { config, identity, required, decision, progress, .. } = &*self.0;
-        let now = {
-            let mut progress = progress.lock();
+        {
+            let mut progress = self.0.progress.lock();
             progress.hop.marks.join(marks);
             if !self.level().follows_marks() || self.planned(&progress).0 == Route::Primary {
                 return;
             }
-            let mut now = required.clone();
-            now.marks.join(&progress.hop.marks);
-            now
-        };
-        let elsewhere = attempt(config, &identity.terms, &now, decision.waited, false, Excluded::These(&[]));
-        let mut progress = progress.lock();
+        }
+        let elsewhere = self.again(Excluded::These(&[]));
+        let mut progress = self.0.progress.lock();
         match elsewhere {
-            Attempt::Routed(Routing { decision, permit, .. }) => {
-                progress.permits.extend(permit);
+            Some(decision) => {
                 progress.hop.unseen |= !decision.achieved;
                 progress.redirected = Some((decision.route, decision.reason));
             }
             // Data layers that ask the replica whether it has got that far refuse the read.
-            _ => progress.hop.unseen = true,
+            None => progress.hop.unseen = true,
         }
     }
 

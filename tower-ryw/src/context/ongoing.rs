@@ -2,7 +2,11 @@
 
 use ryw_core::{Lost, Marks, SessionId, SubjectKey, Token};
 
-use super::{Inner, RywContext, Summary, born, scope, seconds};
+use super::{
+    Inner, RywContext, Summary,
+    ending::{born, seconds},
+    scope,
+};
 use crate::{
     identify::{self, Carried, Identity, Keys},
     outcome::Told,

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use axum::{Router, routing::get};
+use axum::{Router, http::HeaderValue, routing::get};
+use ryw_core::{Keyring, Marks, Tenant, Token};
 use ryw_testing::lagging::LaggingStore;
-use tower_ryw::{Route, RywContext, RywLayer};
+use tower_ryw::{NodeName, Route, RywContext, RywLayer};
 
-use crate::harness::{Fixture, session, values};
+use crate::{
+    cluster::{Client, Cluster, at, primary},
+    harness::{Fixture, session, values},
+};
 
 fn with_routes(store: &LaggingStore, routes: Router) -> Fixture {
     let layer = RywLayer::builder().positions(store.topology().clone()).build().unwrap();
@@ -114,4 +118,28 @@ async fn switched_off_it_does_nothing() {
     let fixture = Fixture { app: values(store.clone()).layer(layer), store };
     let written = fixture.put("/v/a", &[session("me")], "1").await;
     assert!(written.header("ryw-token").is_none() && written.header("ryw-route").is_none());
+}
+
+/// A replica that was fresh enough for the request may not be so for what another service has answered.
+#[tokio::test(start_paused = true)]
+async fn where_else_a_read_may_go_depends_on_what_calls_have_brought() {
+    let cluster = Cluster::start().await;
+    let keys = Keyring::random().unwrap();
+    let layer = cluster.layer().signing_keys(keys.clone()).build().unwrap();
+    let handler = move |context: RywContext| async move {
+        let [one, other] = ["r1", "r2"].map(NodeName::from);
+        let before = context.without(&[one.clone()]).map(|(route, _)| route);
+        assert_eq!(before, Some(Route::Replica { node: Some(other) }));
+        let session = keys.newest().session(&Tenant::default(), &"me".parse().unwrap());
+        let token = Token { session, issued_at: 0, marks: Marks::at(at(1, 95)) }.seal(&keys, &Tenant::default());
+        context.join_token(&HeaderValue::try_from(token).unwrap()).await;
+        format!("{:?}", context.without(&[one]).map(|(route, _)| route))
+    };
+    let client = Client::with(&layer, get(handler));
+    // What a new store does not know is settled at 80, where the replicas are.
+    cluster.set("p", primary(1, 80)).await;
+    client.get(&[session("me")]).await;
+    cluster.set("p", primary(1, 100)).await;
+    let answer = client.send("GET", "/it", &[session("me")]).await;
+    assert_eq!(answer.body, "Some(Primary)", "r2 is at 80, and what was called is at 95");
 }

@@ -1,0 +1,244 @@
+//! What becomes of a request when it ends, and what is told of it.
+
+use std::time::Duration;
+
+use ryw_core::{Lost, Marks, Reason, SessionId, SubjectKey, Tenant, Token};
+use tracing::Span;
+
+use super::{Inner, RywContext};
+use crate::{
+    annotate::Note,
+    config::Config,
+    decide::Route,
+    identify::Identity,
+    observe::{Recorded, Routed},
+    outcome::Told,
+    policy::Intent,
+    record::{self, Saved, Served, record_unknown},
+    topology::NodeName,
+    trace,
+};
+
+/// What is known of a request when it ends.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) told: Told,
+    /// Where its writes are, as far as the handler has said.
+    pub(crate) written: Marks,
+    /// Who has served it.
+    pub(crate) served: Served,
+}
+
+/// What there is to tell of a request that has ended.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    pub(crate) route: Route,
+    pub(crate) reason: Reason,
+    /// What the session must see from here on.
+    pub(crate) marks: Marks,
+    /// A write is on its way since now.
+    pub(crate) fresh: bool,
+    /// The client does not know all of the marks.
+    pub(crate) news: bool,
+    pub(crate) achieved: bool,
+    pub(crate) lost: Option<Lost>,
+    /// The session that was born with it.
+    pub(crate) born: Option<SessionId>,
+    pub(crate) relayed: Vec<http::HeaderValue>,
+}
+
+impl RywContext {
+    /// Ends the request: what the handler has said until now is recorded with it, and what its tasks say from here on
+    /// is recorded when they say it. Nothing falls in between.
+    pub(crate) fn end(&self) -> Ended {
+        let mut progress = self.0.progress.lock();
+        progress.closed = true;
+        progress.permits.clear();
+        let by = match progress.served.as_slice() {
+            [] => {
+                let first = self.0.decision.route.clone();
+                // Both may have been read from: before the call of another service and after it.
+                let then =
+                    Some(self.planned(&progress).0).filter(|then| !progress.hop.marks.is_none() && *then != first);
+                std::iter::once(first).chain(then).map(|route| (route, None)).collect()
+            }
+            served => served.iter().map(|(route, _, run)| (route.clone(), run.clone())).collect(),
+        };
+        let served = Served { since: self.0.since, by };
+        Ended { told: progress.told, written: progress.written.clone(), served }
+    }
+
+    /// A browser's cookie that can't be believed is replaced by a new session, which starts with what was required
+    /// because of it. Only the client keeps that: reads don't fill the store.
+    pub(crate) fn replace_dead_cookie(&self) -> Option<Saved> {
+        let Inner { identity, required, config, .. } = &*self.0;
+        let dead = identity.by_cookie && !identity.has_session && identity.terms.level.follows_marks();
+        let marks = match &config.topology {
+            Some(_) => required.marks.clone(),
+            None => Marks::pending(),
+        };
+        if !dead || marks.is_unknown() {
+            return None;
+        }
+        self.keys_to_mark();
+        Some(Saved { marks, event: Recorded::Read, settles: true })
+    }
+
+    /// Whom the request's writes concern. A session is born here, with the first thing there is to remember of it.
+    pub(crate) fn keys_to_mark(&self) -> Vec<SubjectKey> {
+        let Inner { config, identity, progress, .. } = &*self.0;
+        let mut progress = progress.lock();
+        if !identity.has_session && progress.born.is_none() {
+            progress.born = match &progress.outer {
+                Some(outer) => outer.newborn(),
+                None => born(config, &identity.tenant),
+            };
+        }
+        progress.keys(identity)
+    }
+
+    /// Records that nobody knows what became of the request's writes.
+    pub(crate) fn record_unknown(&self) -> Saved {
+        let Inner { config, identity, progress, .. } = &*self.0;
+        let keys = progress.lock().keys(identity);
+        let saved = record_unknown(config, &keys);
+        config.recorded(saved.event);
+        self.hold_unfinished(keys);
+        self.goes_on_after(&saved.marks);
+        saved
+    }
+
+    /// Nobody knows what became of the request's writes, and some of them may still commit.
+    pub(crate) fn hold_unfinished(&self, keys: Vec<SubjectKey>) {
+        let unfinished = std::mem::take(&mut self.0.progress.lock().unfinished);
+        let ended = unfinished.into_iter().map(|ended| ended()).collect();
+        record::hold_until(&self.0.config, keys, ended);
+    }
+
+    /// Counts where the request has gone.
+    pub(crate) fn report(&self, span: &Span) {
+        let (route, reason) = self.served();
+        let node = match &route {
+            Route::Replica { node } => node.as_ref().map(NodeName::as_str),
+            Route::Primary => None,
+        };
+        let Identity { terms, session, keys, has_session, arrived, .. } = &self.0.identity;
+        let routed = Routed {
+            primary: route == Route::Primary,
+            node,
+            reason,
+            level: terms.level,
+            read: terms.intent == Intent::Read,
+            took: arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed()),
+            waited: self.waited(),
+            achieved: self.0.decision.achieved,
+            session: keys.first().copied().filter(|_| *has_session),
+            session_name: session.as_ref(),
+        };
+        self.0.config.routed(&routed);
+        let epoch = || self.0.config.topology.as_ref()?.view().epoch();
+        trace::routed(span, &routed, &self.0.required.marks, epoch);
+    }
+
+    pub(super) fn served(&self) -> (Route, Reason) {
+        let progress = self.0.progress.lock();
+        let primary = progress.served.iter().find(|(route, ..)| *route == Route::Primary);
+        // Whoever came last has finished what others had to give up.
+        let told = primary.or(progress.served.last()).map(|(route, reason, _)| (route.clone(), *reason));
+        told.unwrap_or_else(|| self.planned(&progress))
+    }
+
+    /// What there is to tell of the request once its effect is recorded.
+    pub(crate) fn summary(&self, saved: Option<Saved>) -> Summary {
+        let Inner { config, identity, required, decision, progress, .. } = &*self.0;
+        let lost = match &saved {
+            Some(saved) => self.lost_of(&required.marks).max(self.lost_of(&saved.marks)),
+            None => self.lost(),
+        };
+        let (born, hop) = {
+            let progress = progress.lock();
+            (progress.born.clone().map(|(session, _)| session), progress.hop.clone())
+        };
+        let (route, reason) = self.served();
+        let recorded = saved.as_ref().map(|saved| saved.event);
+        let degraded =
+            hop.unstored > 0 || hop.unseen || matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored));
+        let mut marks = required.marks.clone();
+        let mut fresh = hop.marks.is_pending();
+        let mut news = !hop.marks.is_none() || required.renewed || born.is_some();
+        if let Some(saved) = saved {
+            if saved.settles {
+                marks = marks.without_unknown();
+            }
+            marks.join(&saved.marks);
+            fresh |= saved.marks.is_pending();
+            // What the store knew of a write's subjects already, this client may not have.
+            news |= saved.event != Recorded::Read && !identity.carried.marks.covers(&saved.marks);
+            news |= marks != required.marks;
+        }
+        marks.join(&hop.marks);
+        if let Some(lost) = lost {
+            config.lost_told(lost);
+        }
+        let achieved = decision.achieved && !degraded && !(identity.terms.level.follows_marks() && lost.is_some());
+        Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed: hop.relayed }
+    }
+
+    /// Writes onto the response what the client is told.
+    pub(crate) fn annotate(&self, saved: Option<Saved>, headers: &mut http::HeaderMap) {
+        let Inner { config, identity, decision, .. } = &*self.0;
+        let Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed } = self.summary(saved);
+        self.goes_on_after(&marks);
+        let note = Note {
+            route: &route,
+            reason,
+            level: identity.terms.level,
+            waited: decision.waited,
+            achieved,
+            session: born.as_ref().or(identity.session.as_ref()),
+            token: news.then(|| self.seal(marks, fresh)).flatten(),
+            relayed: &relayed,
+            set_cookie: identity.by_cookie || born.is_some(),
+            lost,
+        };
+        crate::annotate::annotate(config, note, headers);
+    }
+
+    pub(super) fn lost_of(&self, marks: &Marks) -> Option<Lost> {
+        match &self.0.config.topology {
+            Some(topology) => topology.view().lost(marks),
+            None => marks.lost(),
+        }
+    }
+
+    /// `fresh`: a write is on its way since now. Otherwise a *pending* that was carried here keeps its time.
+    pub(super) fn seal(&self, marks: Marks, fresh: bool) -> Option<String> {
+        let Inner { config, identity, progress, .. } = &*self.0;
+        let born = progress.lock().born.as_ref().map(|(_, key)| *key);
+        let own = identity.keys.first().copied().filter(|_| identity.has_session);
+        let session = born.or(own)?;
+        let now = seconds(config);
+        let since = identity.carried.pending_since;
+        let issued_at = if marks.is_pending() && !fresh && since > 0 { since } else { now };
+        Some(Token { session, issued_at, marks }.seal(&config.keys, &identity.tenant))
+    }
+}
+
+/// Seconds since 1970, as tokens have them.
+pub(super) fn seconds(config: &Config) -> u32 {
+    u32::try_from(config.clock.now().as_secs()).unwrap_or(u32::MAX)
+}
+
+/// A new session.
+pub(super) fn born(config: &Config, tenant: &Tenant) -> Option<(SessionId, SubjectKey)> {
+    match SessionId::random() {
+        Ok(session) => {
+            let key = config.keys.newest().session(tenant, &session);
+            Some((session, key))
+        }
+        Err(error) => {
+            tracing::error!(%error, "no session could be started");
+            None
+        }
+    }
+}
