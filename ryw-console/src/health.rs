@@ -215,7 +215,7 @@ fn nodes(layer: &RywLayer, thresholds: &Thresholds, found: &mut Findings) -> Vec
         let status = judge_node(node, age, thresholds, found);
         Node {
             name: node.name().as_str().to_owned(),
-            state: word(node.state()),
+            state: node.state().word(),
             epoch: node.applied().map(|position| position.epoch().get()),
             position: node.applied().map(|position| position.offset()),
             lag: node.applied().zip(end).map(|(applied, end)| end.offset().saturating_sub(applied.offset())),
@@ -284,18 +284,6 @@ fn judge_latency(what: &'static str, measured: Option<Percentiles>, thresholds: 
     found.add(worst, "latency", || {
         format!("Of the {what} of the last minute, half took up to {p50_ms:.0} ms and 95 % up to {p95_ms:.0} ms.")
     });
-}
-
-const fn word(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Unseen => "unseen",
-        NodeState::Primary => "primary",
-        NodeState::Replica => "replica",
-        NodeState::Down => "down",
-        NodeState::Ejected => "ejected",
-        NodeState::Fenced => "fenced",
-        _ => "other",
-    }
 }
 
 fn as_seconds<S: Serializer>(limit: &Limit<Duration>, to: S) -> Result<S::Ok, S::Error> {

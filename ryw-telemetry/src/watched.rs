@@ -4,10 +4,7 @@ use opentelemetry::{
     KeyValue,
     metrics::{AsyncInstrument, Meter},
 };
-use tower_ryw::{
-    RywLayer, StoreHealth, Topology,
-    topology::{NodeState, NodeView},
-};
+use tower_ryw::{RywLayer, StoreHealth, Topology, topology::NodeView};
 
 pub(crate) fn watch(meter: &Meter, layer: &RywLayer) {
     let of = layer.clone();
@@ -30,7 +27,7 @@ fn nodes(meter: &Meter, topology: &Topology) {
     let waiting = meter.u64_observable_gauge("ryw_waiting").with_description("Reads that wait for a replica");
     waiting.with_callback(move |to| to.observe(count(of.waiting()), &[])).build();
     each(meter, topology, "ryw_node_up", "1, for the state that the node is in", |node, _| {
-        Some((1.0, Some(KeyValue::new("state", word(node.state())))))
+        Some((1.0, Some(KeyValue::new("state", node.state().word()))))
     });
     each(meter, topology, "ryw_node_epoch", "The epoch that the node is in", |node, _| {
         Some((f64::from(node.applied()?.epoch().get()), None))
@@ -98,18 +95,6 @@ fn store(meter: &Meter, layer: &RywLayer) {
     let observe =
         move |to: &dyn AsyncInstrument<u64>| to.observe(of.store_health().map_or(0, |health| health.dropped), &[]);
     dropped.with_callback(observe).build();
-}
-
-const fn word(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Unseen => "unseen",
-        NodeState::Primary => "primary",
-        NodeState::Replica => "replica",
-        NodeState::Down => "down",
-        NodeState::Ejected => "ejected",
-        NodeState::Fenced => "fenced",
-        _ => "other",
-    }
 }
 
 fn count(number: usize) -> u64 {

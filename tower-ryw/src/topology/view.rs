@@ -114,6 +114,21 @@ pub enum NodeState {
     Fenced,
 }
 
+impl NodeState {
+    /// The word for it in metrics and on pages.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unseen => "unseen",
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+            Self::Down => "down",
+            Self::Ejected => "ejected",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
 impl View {
     /// All nodes, in the order in which they were added.
     #[must_use]

@@ -128,7 +128,7 @@ async fn where_else_a_read_may_go_depends_on_what_calls_have_brought() {
     let layer = cluster.layer().signing_keys(keys.clone()).build().unwrap();
     let handler = move |context: RywContext| async move {
         let [one, other] = ["r1", "r2"].map(NodeName::from);
-        let before = context.without(&[one.clone()]).map(|(route, _)| route);
+        let before = context.without(std::slice::from_ref(&one)).map(|(route, _)| route);
         assert_eq!(before, Some(Route::Replica { node: Some(other) }));
         let session = keys.newest().session(&Tenant::default(), &"me".parse().unwrap());
         let token = Token { session, issued_at: 0, marks: Marks::at(at(1, 95)) }.seal(&keys, &Tenant::default());
