@@ -27,12 +27,12 @@ const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 /// At once.
 const WAVE: usize = 100;
 
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
 /// A source of hostility that can be had again.
-fn rng() -> Rng {
+pub(crate) fn rng() -> Rng {
     let seed = setting("RYW_FUZZ_SEED", fastrand::u64(..));
     println!("RYW_FUZZ_SEED={seed}");
     Rng::with_seed(seed)

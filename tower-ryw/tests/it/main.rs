@@ -28,6 +28,7 @@ mod sessions;
 mod slow_store;
 mod stream;
 mod strict;
+mod threats;
 mod tokens;
 mod trace;
 mod unfinished;
