@@ -7,8 +7,9 @@
 //! first difference is measured in the same run: where that is not found, the run says nothing. Both are measured over
 //! many tokens, so that it is not the characters of one that make the difference.
 
-use std::{error::Error, hint::black_box, time::Instant};
+use std::{error::Error, hint::black_box};
 
+use tokio::time::Instant;
 use tower_ryw::{ClusterId, Epoch, Keyring, Marks, Position, Tenant, Token};
 
 const SAMPLES: usize = 1_000_000;
