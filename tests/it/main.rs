@@ -20,6 +20,7 @@ mod outages;
 mod pool;
 mod privileges;
 mod promotion;
+mod proof;
 mod replay;
 mod sqlx;
 mod stale;
