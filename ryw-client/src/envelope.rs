@@ -7,7 +7,7 @@ use ryw_core::{Epoch, Lost, SessionId, wire};
 
 use crate::{
     error::{EnvelopeError, EnvelopeErrorKind},
-    session::{Issuer, MAX_HELD, State, TokenSet},
+    session::{Issuer, MAX_HELD, Origin, State, TokenSet},
 };
 
 /// Longest text of an envelope or a saved session, in bytes.
@@ -57,6 +57,59 @@ impl Envelope {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.session.is_none() && self.tokens.is_empty() && !self.unsure
+    }
+
+    /// What the request that is being served must be able to see so far, for a job that it leaves behind; empty outside of one
+    /// and for a request that has nothing to carry. A write of the very request is in it once the data layer or the handler has
+    /// told its position, and makes the job's session *unknown* before that.
+    ///
+    /// ```
+    /// use ryw_client::Envelope;
+    ///
+    /// # async fn push(_: &str, _: String) {}
+    /// async fn order() {
+    ///     // … the order is saved …
+    ///     push("send-receipt:17", Envelope::current().to_string()).await;
+    /// }
+    /// ```
+    #[cfg(feature = "server")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "server")))]
+    #[must_use]
+    pub fn current() -> Self {
+        let Some(context) = tower_ryw::RywContext::current() else { return Self::default() };
+        let mut envelope = Self { session: context.session().cloned(), ..Self::default() };
+        for token in context.tokens() {
+            if token == wire::UNKNOWN_TOKEN {
+                envelope.unsure = true;
+            } else {
+                envelope.tokens.add(&token, &[]);
+            }
+        }
+        envelope
+    }
+
+    /// What a [shared link](https://docs.rs/tower-ryw/latest/tower_ryw/struct.RywContext.html#method.share_link) says: for the
+    /// receiver of a webhook, or of a message with a URL in it, that goes on with requests of its own. Empty when the URL has
+    /// no token. Servers ignore it once it is too old.
+    ///
+    /// ```
+    /// use ryw_client::{Envelope, Session};
+    ///
+    /// let session = Session::resume(&Envelope::of_link("https://notes.example/notes/7"));
+    /// assert!(session.is_empty());
+    /// ```
+    #[must_use]
+    pub fn of_link(url: &str) -> Self {
+        let mut envelope = Self::default();
+        let url = url.split('#').next().unwrap_or_default();
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        for parameter in query.split('&').take(wire::MAX_TOKENS) {
+            let value = parameter.strip_prefix(wire::LINK_PARAMETER).and_then(|value| value.strip_prefix('='));
+            if let Some(token) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+                envelope.tokens.add(&token, &[]);
+            }
+        }
+        envelope
     }
 
     /// Adds what another job's envelope says. The order makes no difference to what must be seen; of two sessions' names
@@ -233,6 +286,10 @@ impl FromStr for SavedSession {
             text => parse_loss(text).map(Some).ok_or_else(malformed),
         };
         (state.lost, state.acknowledged) = (loss(lost)?, loss(acknowledged)?);
+        // What no host is called would make the session nobody's for ever.
+        if !home.is_empty() && !Origin::is(home) {
+            return Err(malformed());
+        }
         state.home = (!home.is_empty()).then(|| home.into());
         Ok(Self { state })
     }

@@ -53,8 +53,8 @@ impl Served {
 impl Served {
     /// The current one, and a session for this call alone.
     pub(crate) fn current(hosts: &Session) -> (Session, Self) {
-        let Some(context) = RywContext::current() else { return (hosts.within(None, &[]), Self::nobody()) };
-        let session = hosts.within(context.session().cloned(), &context.tokens());
+        let Some(context) = RywContext::current() else { return (hosts.within(None, &[], false), Self::nobody()) };
+        let session = hosts.within(context.session().cloned(), &context.tokens(), context.acknowledges_lost());
         let carried = Carried { tokens: session.tokens(), unsure: session.unsure() };
         (session, Self { context: Some((context, carried.into())) })
     }
@@ -69,6 +69,9 @@ impl Served {
     /// Joins what the call has brought into the request.
     pub(crate) fn hand_over(&self, session: &Session) -> Option<Work> {
         let (context, carried) = self.context.as_ref()?;
+        if let Some(lost) = session.lost() {
+            context.join_lost(lost);
+        }
         let news: Vec<_> = session.tokens().into_iter().filter(|token| !carried.tokens.contains(token)).collect();
         let doubts = session.unsure() > carried.unsure;
         if news.is_empty() && !doubts {

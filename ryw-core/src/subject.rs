@@ -109,6 +109,9 @@ impl fmt::Display for Tenant {
 }
 
 impl SubjectKey {
+    /// No subject's key: what a token says that names no session, as in a link that is shared.
+    pub const NOBODY: Self = Self([0; 16]);
+
     /// The key with these bytes, as read from a token or a store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {

@@ -6,6 +6,8 @@
 //!
 //! Numbers are big-endian. The MAC is HMAC-SHA-256 over everything before it, cut to 16 bytes. The whole is written
 //! in base64url without padding. A token is a hint about freshness and widens no access.
+//!
+//! A token whose session is all zeros names none: it is [shared](Token::shared) in links, among people who are not one session.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -38,7 +40,7 @@ const PENDING: u8 = 2;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Whose marks they are.
+    /// Whose marks they are; [`SubjectKey::NOBODY`] for a token that names no session.
     pub session: SubjectKey,
     /// When it was issued, in seconds since 1970 by the issuer's clock.
     pub issued_at: u32,
@@ -68,6 +70,18 @@ pub enum TokenError {
 }
 
 impl Token {
+    /// A token for others than the session that has it: they see what it says, and become no part of that session.
+    #[must_use]
+    pub const fn shared(issued_at: u32, marks: Marks) -> Self {
+        Self { session: SubjectKey::NOBODY, issued_at, marks }
+    }
+
+    /// Whether it names no session.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.session == SubjectKey::NOBODY
+    }
+
     /// The text form, signed with the newest key.
     #[must_use]
     pub fn seal(&self, keys: &Keyring, tenant: &Tenant) -> String {
@@ -227,12 +241,14 @@ mod tests {
             (example(&[], &[]), GOLDEN_EMPTY),
             (example(&[(7_710_538_791_672_686_422, 1, 0x0402_5C18)], &[]), GOLDEN_ONE),
             (example(&[(1, 1, 100), (1, 2, u64::MAX), (9, 1, 5)], &[Mark::Unknown, Mark::Pending]), GOLDEN_MANY),
+            (Token::shared(0x6553_F100, Marks::unknown()), GOLDEN_SHARED),
         ] {
             assert_eq!(token.seal(&keys(), &acme()), golden);
             assert_eq!(Token::open(&keys(), &acme(), golden), Ok(token.clone()));
             assert_eq!(Token::peek(golden).map(|peeked| (peeked.key, peeked.token)), Ok((1, token)));
         }
     }
+    const GOLDEN_SHARED: &str = "AQFKdkRZ_fP-QwAAAAAAAAAAAAAAAAAAAABlU_EAAAElBjL911ucGS9jFvEdY9Es";
     const GOLDEN_EMPTY: &str = "AQFKdkRZ_fP-Q8fkIzsJNgo050Sb2UPoDFplU_EAAACI36bdBDvzYVprpyQe-SQs";
     const GOLDEN_ONE: &str =
         "AQFKdkRZ_fP-Q8fkIzsJNgo050Sb2UPoDFplU_EAAWsBVi3IhSdWAAAAAQAAAAAEAlwYAJGBkhn_aOa5535U6eiUnaY";

@@ -22,10 +22,16 @@ pub const MAX_TOKENS: usize = 8;
 pub const UNKNOWN_TOKEN: &str = "unknown";
 /// The member of W3C baggage that may carry tokens instead of [`TOKEN`]; several are separated by `.`.
 pub const BAGGAGE_MEMBER: &str = "ryw";
+/// The parameter of a URL's query that carries the token of a link that is shared.
+pub const LINK_PARAMETER: &str = "ryw";
 /// Cookie for browsers: a signed token.
 pub const COOKIE: &str = "__Host-ryw";
 /// The same cookie for plain-http development, where browsers refuse the prefix.
 pub const INSECURE_COOKIE: &str = "ryw";
+
+/// Most cookies of one request that a server looks at; more make its marks unknown. A browser has one, and another for each
+/// session that was begun for it in the last [`Token`](crate::Token)'s lifetime: most have two.
+pub const MAX_COOKIES: usize = 16;
 
 /// Longest name of a session, user, resource or tenant, in bytes.
 pub const MAX_NAME_LEN: usize = 128;

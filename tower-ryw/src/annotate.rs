@@ -6,7 +6,12 @@ use cookie::{Cookie, SameSite, time::Duration as CookieDuration};
 use http::{HeaderMap, HeaderValue, header};
 use ryw_core::{Level, Lost, Reason, SessionId, wire};
 
-use crate::{config::Config, decide::Route, problem::lost_header};
+use crate::{
+    config::{Config, CookiePolicy},
+    decide::Route,
+    identify::Slot,
+    problem::lost_header,
+};
 
 /// What a response is told about its request.
 #[derive(Debug)]
@@ -21,6 +26,16 @@ pub(crate) struct Note<'a> {
     /// Tokens of other services that were called, as they came.
     pub(crate) relayed: &'a [HeaderValue],
     pub(crate) set_cookie: bool,
+    /// Where the browser keeps the session that was born.
+    pub(crate) slot: Option<Slot>,
+    /// What it need not keep any more.
+    pub(crate) removed: &'a [Slot],
+    /// A link that was shared has brought it.
+    pub(crate) by_link: bool,
+    /// It was served by the primary because of what its session must see.
+    pub(crate) pinned: bool,
+    /// There is no session, and nothing that it must see.
+    pub(crate) anonymous: bool,
     pub(crate) lost: Option<Lost>,
 }
 
@@ -36,23 +51,32 @@ pub(crate) fn annotate(config: &Config, note: Note<'_>, headers: &mut HeaderMap)
     if let Some(lost) = note.lost {
         headers.insert(&wire::LOST, lost_header(lost));
     }
+    let private = note.session.is_some() || note.token.is_some() || !note.relayed.is_empty();
+    if private || note.by_link || note.pinned {
+        keep_private(headers);
+    }
+    vary(config, note.anonymous, headers);
+    if note.by_link {
+        // The URL tells when something was written, which is nothing for other sites.
+        headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("strict-origin-when-cross-origin"));
+    }
     if let Some(token) = note.token {
         if note.set_cookie
             && let Some(name) = config.cookie.name()
         {
-            let cookie = cookie(config, name, &token);
-            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-                headers.append(header::SET_COOKIE, cookie);
+            let age = i64::try_from(config.token_max_age.as_secs()).unwrap_or(i64::MAX);
+            set_cookie(headers, config, name, &token, age);
+            if let Some(slot) = note.slot {
+                set_cookie(headers, config, &slot.name(name), &token, age);
+            }
+            for slot in note.removed.iter().filter(|slot| note.slot != Some(**slot)) {
+                set_cookie(headers, config, &slot.name(name), "", 0);
             }
         }
         set(headers, &wire::TOKEN, token);
-        keep_private(headers);
     }
-    if !note.relayed.is_empty() {
-        for token in note.relayed {
-            headers.append(&wire::TOKEN, token.clone());
-        }
-        keep_private(headers);
+    for token in note.relayed {
+        headers.append(&wire::TOKEN, token.clone());
     }
 }
 
@@ -84,15 +108,26 @@ fn route(note: &Note<'_>) -> String {
     text
 }
 
-fn cookie(config: &Config, name: &'static str, token: &str) -> String {
-    let age = i64::try_from(config.token_max_age.as_secs()).unwrap_or(i64::MAX);
-    Cookie::build((name, token))
+fn set_cookie(headers: &mut HeaderMap, config: &Config, name: &str, value: &str, age: i64) {
+    let cookie = Cookie::build((name, value))
         .path("/")
-        .secure(name == wire::COOKIE)
+        .secure(config.cookie == CookiePolicy::Secure)
         .http_only(true)
         .same_site(SameSite::Lax)
         .max_age(CookieDuration::seconds(age))
-        .to_string()
+        .to_string();
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+}
+
+/// What a cache has kept for one session is not for another, nor for the same one when it has written since.
+fn vary(config: &Config, anonymous: bool, headers: &mut HeaderMap) {
+    static BY_FIELDS: HeaderValue = HeaderValue::from_static("ryw-token, x-session-id, x-consistency-level");
+    static BY_COOKIE: HeaderValue = HeaderValue::from_static("ryw-token, x-session-id, x-consistency-level, cookie");
+    // Deliberately not for who has no session: browsers send other cookies as well, and none of these pages could be kept.
+    let by_cookie = config.cookie != CookiePolicy::Off && !anonymous;
+    headers.append(header::VARY, if by_cookie { BY_COOKIE.clone() } else { BY_FIELDS.clone() });
 }
 
 /// A shared cache must not hand one session's token to another. What else the service has said about caching stays.

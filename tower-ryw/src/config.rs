@@ -45,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) window: Window,
     pub(crate) sample_deadline: Duration,
     pub(crate) token_max_age: Duration,
+    pub(crate) link_max_age: Duration,
     pub(crate) cookie: CookiePolicy,
     pub(crate) event_ids: bool,
     pub(crate) tell_route: bool,
@@ -59,9 +60,10 @@ pub(crate) struct Config {
 pub enum CookiePolicy {
     /// No cookies: clients carry headers.
     Off,
-    /// `__Host-ryw`, which browsers accept over https (and from localhost) only. The default.
+    /// `__Host-ryw`, and `__Host-ryw-` with 8 hexadecimal digits for each session that was begun, which browsers accept over
+    /// https (and from localhost) only. The default.
     Secure,
-    /// `ryw` without the `Secure` attribute, for development over plain http. Never use it in production.
+    /// `ryw` and `ryw-…` without the `Secure` attribute, for development over plain http. Never use it in production.
     InsecureForDevelopment,
 }
 

@@ -78,6 +78,7 @@ pub struct RywLayerBuilder {
     strict_writes: bool,
     sample_deadline: Duration,
     token_max_age: Duration,
+    link_max_age: Duration,
     cookie: CookiePolicy,
     event_ids: bool,
     tell_route: bool,
@@ -123,6 +124,7 @@ impl RywLayer {
             strict_writes: false,
             sample_deadline: Duration::from_millis(500),
             token_max_age: Duration::from_secs(24 * 60 * 60),
+            link_max_age: Duration::from_secs(5 * 60),
             cookie: CookiePolicy::Secure,
             event_ids: false,
             tell_route: true,
@@ -388,6 +390,13 @@ impl RywLayerBuilder {
         self
     }
 
+    /// How long a [shared link](crate::RywContext::share_link) says something. An older one is ignored; at SESSION and above it
+    /// makes the request's marks unknown. At most a day. Default: 5 minutes.
+    pub const fn link_max_age(mut self, age: Duration) -> Self {
+        self.link_max_age = age;
+        self
+    }
+
     /// Whether a token is read from `Last-Event-ID`, which browsers send when they connect again to server-sent events:
     /// what [`RywStream::event_id`](crate::RywStream::event_id) has made, an id of the service's own and a token behind
     /// a semicolon. Any other id is taken for a token that can't be believed: its session's marks are unknown. Default:
@@ -466,6 +475,7 @@ impl RywLayerBuilder {
             strict_writes,
             sample_deadline,
             token_max_age,
+            link_max_age,
             cookie,
             event_ids,
             tell_route,
@@ -529,6 +539,7 @@ impl RywLayerBuilder {
             window,
             sample_deadline,
             token_max_age,
+            link_max_age,
             cookie,
             event_ids,
             tell_route,
@@ -550,6 +561,7 @@ impl RywLayerBuilder {
             ("store_deadline", Some(self.store_deadline), HOUR, ""),
             ("sample_deadline", Some(self.sample_deadline), HOUR, ""),
             ("token_max_age", Some(self.token_max_age), HOUR * 24 * 365, ""),
+            ("link_max_age", Some(self.link_max_age), HOUR * 24, ""),
         ] {
             match value {
                 Some(Duration::ZERO) => return Err(ConfigErrorKind::Zero { setting, hint }),

@@ -78,6 +78,14 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// Whether this is an origin as it is written down here.
+    pub(crate) fn is(text: &str) -> bool {
+        let origin = text.parse().ok().and_then(|uri| Self::of(&uri));
+        origin.is_some_and(|origin| origin.to_string() == text)
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}:{}", if self.secure { "https" } else { "http" }, self.host, self.port)
@@ -170,6 +178,18 @@ mod tests {
             let error = rule.parse::<HostRule>().unwrap_err();
             assert_eq!(error.kind(), ConfigErrorKind::Host, "{rule}");
             assert!(error.to_string().contains("api.example.com"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_read_as_it_was_written() {
+        for uri in ["http://a/", "https://A.example:8443/x", "http://[::1]:80/"] {
+            assert!(Origin::is(&origin(uri).to_string()), "{uri}");
+        }
+        for other in
+            ["", "a", "nowhere", "a:80", "http://a", "http://A:80", "ftp://a:21", "http://u@a:80", "http://a:80/x"]
+        {
+            assert!(!Origin::is(other), "{other}");
         }
     }
 

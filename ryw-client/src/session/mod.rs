@@ -9,10 +9,12 @@ use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
+#[cfg(feature = "server")]
+use ryw_core::Epoch;
 use ryw_core::{Lost, SessionId, wire};
 
 pub use builder::SessionBuilder;
-pub(crate) use hosts::{Destination, HostRule};
+pub(crate) use hosts::{Destination, HostRule, Origin};
 pub(crate) use state::{Sent, State, Trust, speaks};
 pub(crate) use tokens::{Issuer, MAX_HELD, TokenSet};
 
@@ -148,9 +150,11 @@ impl Session {
 
     /// A session that may be told to the same hosts, and without rules to none, for one request of a server.
     #[cfg(feature = "server")]
-    pub(crate) fn within(&self, id: Option<SessionId>, tokens: &[HeaderValue]) -> Self {
+    pub(crate) fn within(&self, id: Option<SessionId>, tokens: &[HeaderValue], acknowledges: bool) -> Self {
         // An origin that no request has.
         let mut state = State { id, home: Some("nowhere".into()), ..State::default() };
+        // What exactly the client knows it has not said: whatever is told in spite of that is news.
+        state.acknowledged = acknowledges.then_some(Lost { epoch: Epoch::new(0), was: Epoch::new(0) });
         for token in tokens {
             if token == wire::UNKNOWN_TOKEN {
                 state.doubt();

@@ -79,10 +79,10 @@ impl State {
     /// Joins what a response, or its trailers, say. Returns whether anything has changed.
     pub(crate) fn learn(&mut self, sent: &Sent, headers: &HeaderMap) -> bool {
         let mut changed = false;
-        for token in headers.get_all(&wire::TOKEN).iter().take(wire::MAX_TOKENS) {
-            changed |= self.tokens.add(token, &sent.tokens);
+        for token in tokens(headers).take(wire::MAX_TOKENS) {
+            changed |= self.tokens.add(&token, &sent.tokens);
             // A later doubt is not settled by an answer to an earlier one.
-            if self.unsure > 0 && sent.unsure == self.unsure && TokenSet::reads(token) {
+            if self.unsure > 0 && sent.unsure == self.unsure && TokenSet::reads(&token) {
                 (self.unsure, changed) = (0, true);
             }
         }
@@ -123,6 +123,17 @@ impl State {
 /// Whether a response comes from a server that knows what a session is.
 pub(crate) fn speaks(headers: &HeaderMap) -> bool {
     headers.contains_key(&wire::TOKEN) || headers.contains_key(&wire::CONSISTENCY_ENFORCED)
+}
+
+/// The tokens of a response. Proxies write a repeated field as one, separated by commas (RFC 9110, 5.3).
+fn tokens(headers: &HeaderMap) -> impl Iterator<Item = HeaderValue> {
+    let parts = headers.get_all(&wire::TOKEN).iter().flat_map(|value| {
+        let is_list = value.as_bytes().contains(&b',');
+        let whole = (!is_list).then(|| value.clone());
+        let parts = is_list.then(|| value.as_bytes().split(|byte| *byte == b',')).into_iter().flatten();
+        whole.into_iter().chain(parts.filter_map(|part| HeaderValue::from_bytes(part.trim_ascii()).ok()))
+    });
+    parts.filter(|token| !token.is_empty())
 }
 
 /// The value of a header that is there once.
@@ -187,6 +198,22 @@ mod tests {
             let mut state = State::default();
             state.learn(&Sent::default(), &headers(said));
             assert_eq!(state.id, None, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_that_a_proxy_has_written_as_one_are_several() {
+        const ONE: &str = "AQFKdkRZ_fP-Q8fkIzsJNgo050Sb2UPoDFplU_EAAWsBVi3IhSdWAAAAAQAAAAAEAlwYAJGBkhn_aOa5535U6eiUnaY";
+        let apart = headers(&[("ryw-token", "a"), ("ryw-token", ONE)]);
+        let joined = headers(&[(
+            "ryw-token",
+            "a , ,AQFKdkRZ_fP-Q8fkIzsJNgo050Sb2UPoDFplU_EAAWsBVi3IhSdWAAAAAQAAAAAEAlwYAJGBkhn_aOa5535U6eiUnaY",
+        )]);
+        for headers in [apart, joined] {
+            assert_eq!(tokens(&headers).collect::<Vec<_>>(), ["a", ONE]);
+            let mut state = State::default();
+            assert!(state.learn(&Sent::default(), &headers));
+            assert_eq!(state.outgoing().tokens.to_vec(), [ONE]);
         }
     }
 

@@ -10,6 +10,8 @@ mod end_to_end;
 mod fake;
 #[cfg(feature = "tonic")]
 mod grpc;
+#[cfg(feature = "server")]
+mod handed_on;
 mod hosts;
 mod redirects;
 #[cfg(feature = "reqwest")]

@@ -10,7 +10,7 @@ use crate::{
     annotate::Note,
     config::Config,
     decide::Route,
-    identify::Identity,
+    identify::{Identity, Slot},
     observe::{Recorded, Routed},
     outcome::Told,
     policy::Intent,
@@ -43,7 +43,7 @@ pub(crate) struct Summary {
     pub(crate) achieved: bool,
     pub(crate) lost: Option<Lost>,
     /// The session that was born with it.
-    pub(crate) born: Option<SessionId>,
+    pub(crate) born: Option<(SessionId, SubjectKey)>,
     pub(crate) relayed: Vec<http::HeaderValue>,
 }
 
@@ -72,7 +72,7 @@ impl RywContext {
     /// because of it. Only the client keeps that: reads don't fill the store.
     pub(crate) fn replace_dead_cookie(&self) -> Option<Saved> {
         let Inner { identity, required, config, .. } = &*self.0;
-        let dead = identity.by_cookie && !identity.has_session && identity.terms.level.follows_marks();
+        let dead = identity.cookies.any && !identity.has_session && identity.terms.level.follows_marks();
         let marks = match &config.topology {
             Some(_) => required.marks.clone(),
             None => Marks::pending(),
@@ -157,7 +157,7 @@ impl RywContext {
         };
         let (born, hop) = {
             let progress = progress.lock();
-            (progress.born.clone().map(|(session, _)| session), progress.hop.clone())
+            (progress.born.clone(), progress.hop.clone())
         };
         let (route, reason) = self.served();
         let recorded = saved.as_ref().map(|saved| saved.event);
@@ -166,6 +166,10 @@ impl RywContext {
         let mut marks = required.marks.clone();
         let mut fresh = hop.marks.is_pending();
         let mut news = !hop.marks.is_none() || required.renewed || born.is_some();
+        // What a link says goes on as the session's; what can't be believed is replaced once it is known what it stood for.
+        let cookies = &identity.cookies;
+        let replaced = cookies.dead && !required.marks.is_unknown() || cookies.crowded;
+        news |= identity.has_session && identity.terms.level.follows_marks() && (identity.carried.by_link || replaced);
         if let Some(saved) = saved {
             if saved.settles {
                 marks = marks.without_unknown();
@@ -177,28 +181,41 @@ impl RywContext {
             news |= marks != required.marks;
         }
         marks.join(&hop.marks);
+        if cookies.crowded {
+            // Their cookies are taken away, also where another answer has just written them anew.
+            marks.join(&if config.topology.is_some() { Marks::unknown() } else { Marks::pending() });
+        }
         if let Some(lost) = lost {
             config.lost_told(lost);
         }
+        // What others have lost they have counted themselves.
+        let lost = lost.max(hop.lost);
         let achieved = decision.achieved && !degraded && !(identity.terms.level.follows_marks() && lost.is_some());
         Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed: hop.relayed }
     }
 
     /// Writes onto the response what the client is told.
     pub(crate) fn annotate(&self, saved: Option<Saved>, headers: &mut http::HeaderMap) {
-        let Inner { config, identity, decision, .. } = &*self.0;
+        let Inner { config, identity, decision, required, .. } = &*self.0;
         let Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed } = self.summary(saved);
         self.goes_on_after(&marks);
+        let pinned = identity.terms.level.follows_marks() && !required.marks.is_none() && route == Route::Primary;
+        let session = born.as_ref().map(|(session, _)| session).or(identity.session.as_ref());
         let note = Note {
             route: &route,
             reason,
             level: identity.terms.level,
             waited: decision.waited,
             achieved,
-            session: born.as_ref().or(identity.session.as_ref()),
+            session,
             token: news.then(|| self.seal(marks, fresh)).flatten(),
             relayed: &relayed,
-            set_cookie: identity.by_cookie || born.is_some(),
+            set_cookie: identity.cookies.any || born.is_some(),
+            slot: born.as_ref().map(|(_, key)| Slot::of(key)),
+            removed: &identity.cookies.removed,
+            by_link: identity.carried.by_link,
+            pinned,
+            anonymous: identity.keys.is_empty() && identity.carried.marks.is_none() && born.is_none(),
             lost,
         };
         crate::annotate::annotate(config, note, headers);
@@ -217,10 +234,13 @@ impl RywContext {
         let born = progress.lock().born.as_ref().map(|(_, key)| *key);
         let own = identity.keys.first().copied().filter(|_| identity.has_session);
         let session = born.or(own)?;
-        let now = seconds(config);
-        let since = identity.carried.pending_since;
-        let issued_at = if marks.is_pending() && !fresh && since > 0 { since } else { now };
+        let issued_at = self.issued_at(&marks, fresh);
         Some(Token { session, issued_at, marks }.seal(&config.keys, &identity.tenant))
+    }
+
+    pub(super) fn issued_at(&self, marks: &Marks, fresh: bool) -> u32 {
+        let since = self.0.identity.carried.pending_since;
+        if marks.is_pending() && !fresh && since > 0 { since } else { seconds(&self.0.config) }
     }
 }
 

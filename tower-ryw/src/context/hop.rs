@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use http::HeaderValue;
-use ryw_core::{Mark, Marks, StoreError, SubjectKey, Update, wire};
+use ryw_core::{Lost, Mark, Marks, StoreError, SubjectKey, Update, wire};
 
 use super::{Inner, RywContext};
 use crate::{
@@ -22,6 +22,8 @@ pub(super) struct Learned {
     pub(super) unstored: usize,
     /// Nobody was left who could show it to the rest of the request.
     pub(super) unseen: bool,
+    /// What they have lost of the session's writes.
+    pub(super) lost: Option<Lost>,
 }
 
 impl RywContext {
@@ -58,6 +60,19 @@ impl RywContext {
         marks.add(Mark::Pending);
         self.heed(&marks);
         self.store(Some((keys, Update { marks: unknown, hold: Some(config.window.now()) })))
+    }
+
+    /// A service that the request has called answered with `Ryw-Lost`: the response tells the client, and, at levels that follow
+    /// marks, says that the level was not enforced. Of several the one of the newest epoch is told.
+    pub fn join_lost(&self, lost: Lost) {
+        let mut progress = self.0.progress.lock();
+        progress.hop.lost = progress.hop.lost.max(Some(lost));
+    }
+
+    /// Whether the client has said that it knows what it has lost: called services have to hear it as well.
+    #[must_use]
+    pub fn acknowledges_lost(&self) -> bool {
+        self.0.identity.acknowledges
     }
 
     fn store(&self, filed: Option<(Vec<SubjectKey>, Update)>) -> impl Future<Output = ()> + Send + use<> {

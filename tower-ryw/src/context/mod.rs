@@ -5,6 +5,7 @@
 mod extract;
 mod ending;
 mod hop;
+mod link;
 mod ongoing;
 mod rotate;
 mod scope;
@@ -231,9 +232,20 @@ impl RywContext {
     }
 
     /// A token with everything the session must see so far, to put into a job or a message. A write of this very
-    /// request is in it once the handler has told its position. `None` when the request has no session.
+    /// request is in it once the handler has told its position; a session is born if it has none. `None` when a request without
+    /// a session has not written.
     #[must_use]
     pub fn token(&self) -> Option<String> {
+        let (marks, fresh) = self.so_far();
+        let told = self.0.progress.lock().told;
+        if told == Told::Written || told == Told::Nothing && self.0.identity.terms.intent == Intent::Write {
+            self.keys_to_mark();
+        }
+        self.seal(marks, fresh)
+    }
+
+    /// What the session must see so far, and whether a write is on its way since now.
+    fn so_far(&self) -> (Marks, bool) {
         let mut marks = self.0.required.marks.clone();
         let progress = self.0.progress.lock();
         marks.join(&progress.written);
@@ -243,9 +255,7 @@ impl RywContext {
         if writes && progress.written.is_none() {
             marks.join(&Marks::unknown());
         }
-        let fresh = progress.hop.marks.is_pending();
-        drop(progress);
-        self.seal(marks, fresh)
+        (marks, progress.hop.marks.is_pending())
     }
 
     /// Spawns a task that keeps this context.

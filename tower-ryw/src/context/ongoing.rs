@@ -43,6 +43,7 @@ impl RywContext {
             marks: identify::aged_since(config, known.marks.clone(), known.since),
             pending_since: known.since,
             foreign: Vec::new(),
+            by_link: false,
         };
         let again = Identity {
             session: identity.session.clone(),

@@ -6,15 +6,18 @@ mod away;
 mod bad_input;
 #[cfg(feature = "body")]
 mod bodies;
+mod caches;
 mod cancel;
 mod cluster;
 mod context;
+mod cookies;
 mod gate;
 mod harness;
 mod hostile;
 mod killed;
 mod ladder;
 mod levels;
+mod links;
 mod lost;
 mod outbox;
 mod outcomes;

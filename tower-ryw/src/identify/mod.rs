@@ -1,10 +1,12 @@
 //! Stage 1: who asks, for which tenant, about which subjects, at which level, with which tokens?
 //!
-//! Pure: looks at the head of the request only.
+//! Pure: looks at the head of the request only. `carriers` reads the tokens, wherever they are.
+
+mod carriers;
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, header};
+use http::HeaderValue;
 use ryw_core::{Level, Marks, SessionId, SubjectKey, Tenant, Token, TokenError, wire};
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -15,8 +17,8 @@ use crate::{
     problem::Refusal,
 };
 
-static BAGGAGE: HeaderName = HeaderName::from_static("baggage");
-static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+use carriers::Reader;
+pub(crate) use carriers::{Cookies, Slot};
 
 pub(crate) type Keys = SmallVec<[SubjectKey; 2]>;
 
@@ -29,8 +31,10 @@ pub(crate) struct Carried {
     /// this time: a write does not stay on its way for longer because its session asks again.
     pub(crate) pending_since: u32,
     /// Tokens that are not this service's, as they came: another service on this request's way may be able to check them.
-    /// In place of a cookie's, the word for a token that is missing.
+    /// In place of a cookie's or a link's, the word for a token that is missing.
     pub(crate) foreign: Vec<HeaderValue>,
+    /// A link that was shared says something.
+    pub(crate) by_link: bool,
 }
 
 /// Who asks, and on what terms.
@@ -43,8 +47,8 @@ pub(crate) struct Identity {
     pub(crate) keys: Keys,
     /// Whether the first key is a session's: without one, a write starts a new session.
     pub(crate) has_session: bool,
-    /// Whether a browser's cookie brought the session.
-    pub(crate) by_cookie: bool,
+    /// What a browser has kept of the session.
+    pub(crate) cookies: Cookies,
     pub(crate) terms: Terms,
     /// What the request's tokens say must be visible.
     pub(crate) carried: Carried,
@@ -62,7 +66,7 @@ impl Identity {
             session: None,
             keys: Keys::new(),
             has_session: false,
-            by_cookie: false,
+            cookies: Cookies::default(),
             terms,
             carried: Carried::default(),
             acknowledges: false,
@@ -92,8 +96,11 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identit
         // Newest key first. The older ones are for marks that were made before the newest key came into use.
         keys.extend(config.keys.iter().map(|key| key.session(&tenant, session)));
     }
-    let mut carried = Carried::default();
-    let by_cookie = read_tokens(config, head, &tenant, &mut keys, &mut carried);
+    let mut reader = Reader::new(config, &tenant, terms.level);
+    reader.fields(head, &mut keys);
+    let cookies = reader.cookies(head, &mut keys);
+    reader.link(head);
+    let carried = reader.finish();
     let has_session = !keys.is_empty();
     if let Some(subjects_of) = &config.subjects_of {
         for subject in subjects_of(head) {
@@ -102,7 +109,7 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identit
     }
     let acknowledges = head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
     let arrived = config.observer.is_some().then(Instant::now);
-    Ok(Identity { tenant, session, keys, has_session, by_cookie, terms, carried, acknowledges, arrived })
+    Ok(Identity { tenant, session, keys, has_session, cookies, terms, carried, acknowledges, arrived })
 }
 
 fn asked_level(head: RequestHead<'_>) -> Result<Option<Level>, Refusal> {
@@ -130,119 +137,15 @@ fn bad(detail: String) -> Refusal {
     Refusal::BadRequest { detail }
 }
 
-/// Joins all tokens of the request. Returns whether a cookie was among them.
-///
-/// A token that can't be believed is never an error: it makes the marks unknown, so a forger gains nothing and a user
-/// loses nothing.
-fn read_tokens(
-    config: &Config,
-    head: RequestHead<'_>,
-    tenant: &Tenant,
-    keys: &mut Keys,
-    carried: &mut Carried,
-) -> bool {
-    let mut count = 0;
-    // `fetch` and proxies write a repeated field as one, separated by commas (RFC 9110, 5.3).
-    let values =
-        head.headers.get_all(&wire::TOKEN).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let values = values.map(<[u8]>::trim_ascii);
-    let events = config.event_ids.then(|| head.headers.get_all(&LAST_EVENT_ID).iter()).into_iter().flatten();
-    let values = values.chain(events.filter_map(in_event_id));
-    for text in values.chain(head.headers.get_all(&BAGGAGE).iter().flat_map(in_baggage)) {
-        count += 1;
-        if let Some(session) = read_token(config, tenant, text, false, count, carried)
-            && keys.is_empty()
-        {
-            keys.push(session);
-        }
-    }
-    let Some(name) = config.cookie.name() else { return false };
-    let mut by_cookie = false;
-    for value in head.headers.get_all(header::COOKIE) {
-        for token in cookies(value.as_bytes(), name) {
-            count += 1;
-            by_cookie = true;
-            if let Some(session) = read_token(config, tenant, token, true, count, carried)
-                && !keys.contains(&session)
-            {
-                keys.push(session);
-            }
-        }
-    }
-    by_cookie
-}
-
-/// The values of all cookies of this name. Byte by byte: what else is in the header may be no text at all.
-fn cookies<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    header.split(|byte| *byte == b';').filter_map(move |pair| {
-        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?;
-        Some(value.trim_ascii())
-    })
-}
-
-/// The token in the id of an event: behind the service's own id and a semicolon.
-fn in_event_id(header: &HeaderValue) -> Option<&[u8]> {
-    header.as_bytes().rsplit(|byte| *byte == b';').next().map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
-}
-
-/// The tokens in W3C baggage: one member, in which dots separate them.
-fn in_baggage(header: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    let members = header.as_bytes().split(|byte| *byte == b',').filter_map(|member| {
-        // What follows a semicolon are properties of the member.
-        let member = member.split(|byte| *byte == b';').next()?;
-        let value = member.trim_ascii().strip_prefix(wire::BAGGAGE_MEMBER.as_bytes())?.trim_ascii_start();
-        Some(value.strip_prefix(b"=")?.trim_ascii())
-    });
-    members.flat_map(|value| value.split(|byte| *byte == b'.'))
-}
-
-fn read_token(
-    config: &Config,
-    tenant: &Tenant,
-    given: &[u8],
-    by_cookie: bool,
-    count: usize,
-    carried: &mut Carried,
-) -> Option<SubjectKey> {
-    if count > wire::MAX_TOKENS {
-        carried.marks.join(&Marks::unknown());
-        return None;
-    }
-    let text = std::str::from_utf8(given).map_err(|_| TokenError::Malformed);
-    match text.and_then(|text| Token::open(&config.keys, tenant, text)) {
-        Ok(token) => {
-            let marks = aged_since(config, token.marks, token.issued_at);
-            if marks.is_pending() {
-                carried.pending_since = carried.pending_since.max(token.issued_at);
-            }
-            carried.marks.join(&marks);
-            Some(token.session)
-        }
-        Err(error) => {
-            config.token_refused(error);
-            carried.marks.join(&Marks::unknown());
-            let elsewhere =
-                matches!(error, TokenError::BadSignature | TokenError::OtherTenant | TokenError::UnsupportedVersion);
-            if elsewhere
-                && text.is_ok_and(|text| text != wire::UNKNOWN_TOKEN)
-                && let Ok(value) = HeaderValue::from_bytes(given)
-            {
-                // Whoever made a browser keep a cookie does not choose what reaches other services: they are told no more
-                // than that something is missing.
-                let value = if by_cookie { HeaderValue::from_static(wire::UNKNOWN_TOKEN) } else { value };
-                if !carried.foreign.contains(&value) {
-                    carried.foreign.push(value);
-                }
-            }
-            None
-        }
-    }
-}
-
 /// What a token requires now, of those that this service has signed for this tenant.
 pub(crate) fn open(config: &Config, tenant: &Tenant, text: &str) -> Result<Marks, TokenError> {
     let token = Token::open(&config.keys, tenant, text)?;
     Ok(aged_since(config, token.marks, token.issued_at))
+}
+
+/// Whether a link that was made at this time, in seconds since 1970, says nothing any more.
+fn link_is_over(config: &Config, since: u32) -> bool {
+    config.clock.now().saturating_sub(Duration::from_secs(since.into())) > config.link_max_age
 }
 
 /// What was known at this time, in seconds since 1970, now.

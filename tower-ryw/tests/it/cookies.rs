@@ -1,0 +1,184 @@
+//! A browser that has nothing but its cookies, and whose answers arrive in any order.
+
+use std::collections::BTreeMap;
+
+use tower_ryw::{Key, RywLayer};
+
+use crate::harness::{Answer, Fixture, LAG, values, with_positions};
+
+/// What a browser keeps of answers, and sends.
+#[derive(Clone, Debug, Default)]
+struct Jar(BTreeMap<String, String>);
+
+impl Jar {
+    fn take(&mut self, answer: &Answer) {
+        for cookie in answer.headers.get_all("set-cookie") {
+            let (pair, attributes) = cookie.to_str().unwrap().split_once(';').unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            match attributes.contains("Max-Age=0") {
+                true => self.0.remove(name),
+                false => self.0.insert(name.to_owned(), value.to_owned()),
+            };
+        }
+    }
+
+    fn header(&self) -> String {
+        self.0.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+    }
+
+    async fn put(&self, fixture: &Fixture, path: &str, body: &str) -> Answer {
+        fixture.put(path, &[("cookie", &self.header())], body).await
+    }
+
+    async fn get(&self, fixture: &Fixture, path: &str) -> Answer {
+        fixture.get(path, &[("cookie", &self.header())]).await
+    }
+}
+
+fn key() -> Key {
+    Key::new(1, &[7; 32]).unwrap()
+}
+
+async fn fixture() -> Fixture {
+    with_positions(|b| b.signing_key(key())).settled().await
+}
+
+/// Another instance over the same database, which has no marks but those that it is told.
+async fn elsewhere(fixture: &Fixture) -> Fixture {
+    let layer = RywLayer::builder()
+        .cookie(tower_ryw::CookiePolicy::InsecureForDevelopment)
+        .positions(fixture.store.topology().clone())
+        .ladder(tower_ryw::Ladder::new().wait(std::time::Duration::ZERO))
+        .signing_key(key())
+        .build()
+        .unwrap();
+    let app = values(fixture.store.clone()).layer(layer);
+    Fixture { store: fixture.store.clone(), app }.settled().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_writes_at_once_are_all_seen_in_whatever_order_their_answers_come() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let (fixture, nobody) = (fixture().await, Jar::default());
+        let elsewhere = elsewhere(&fixture).await;
+        // Replicas get each write a while after the one before it, and never the last one in time.
+        let mut answers = Vec::new();
+        for n in 0..3 {
+            answers.push(nobody.put(&fixture, &format!("/v/{n}"), "1").await);
+            tokio::time::sleep(LAG / 16).await;
+        }
+        let mut jar = Jar::default();
+        order.into_iter().for_each(|n| jar.take(&answers[n]));
+        for n in 0..3 {
+            assert_eq!(nobody.get(&fixture, &format!("/v/{n}")).await.body, "nothing", "the replica does lag");
+            for instance in [&fixture, &elsewhere] {
+                assert_eq!(jar.get(instance, &format!("/v/{n}")).await.body, "1", "{n} of {order:?}");
+            }
+        }
+    }
+}
+
+/// What would happen with the session's cookie alone.
+#[tokio::test(start_paused = true)]
+async fn one_cookie_would_not_do() {
+    let (fixture, nobody) = (fixture().await, Jar::default());
+    let early = nobody.put(&fixture, "/v/early", "1").await;
+    tokio::time::sleep(LAG * 2).await;
+    let late = nobody.put(&fixture, "/v/late", "1").await;
+    let mut jar = Jar::default();
+    jar.take(&late);
+    jar.take(&early);
+    assert_eq!(jar.get(&fixture, "/v/late").await.body, "1");
+    jar.0.retain(|name, _| name == "ryw");
+    assert_eq!(jar.get(&fixture, "/v/late").await.body, "nothing");
+}
+
+/// A request that knew only one of the sessions is answered after another that knew both.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_to_one_session_takes_nothing_from_the_other() {
+    let (fixture, nobody) = (fixture().await, Jar::default());
+    let [first, second] = [nobody.put(&fixture, "/v/a", "1").await, nobody.put(&fixture, "/v/b", "1").await];
+    let mut jar = Jar::default();
+    jar.take(&first);
+    let only_first = jar.clone();
+    jar.take(&second);
+    let (slow, quick) = (only_first.put(&fixture, "/v/c", "1").await, jar.put(&fixture, "/v/d", "1").await);
+    jar.take(&quick);
+    jar.take(&slow);
+    for key in ["a", "b", "c", "d"] {
+        assert_eq!(jar.get(&fixture, &format!("/v/{key}")).await.body, "1", "{key}");
+    }
+    // From here on whatever it writes is both sessions'.
+    tokio::time::sleep(LAG * 2).await;
+    jar.put(&fixture, "/v/e", "1").await;
+    for answer in [&first, &second] {
+        let mut old = Jar::default();
+        old.take(answer);
+        assert_eq!(old.get(&fixture, "/v/e").await.body, "1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_secure_cookies_of_a_birth_are_of_this_host_alone() {
+    let fixture = with_positions(|b| b.cookie(tower_ryw::CookiePolicy::Secure)).settled().await;
+    let written = fixture.put("/v/a", &[], "1").await;
+    let cookies: Vec<_> = written.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap()).collect();
+    assert_eq!(cookies.len(), 2, "{cookies:?}");
+    let names: Vec<_> = cookies.iter().map(|cookie| cookie.split('=').next().unwrap()).collect();
+    assert!(names[0] == "__Host-ryw" && names[1].starts_with("__Host-ryw-") && names[1].len() == 19, "{names:?}");
+    for cookie in cookies {
+        for part in ["; Path=/", "; Secure", "; HttpOnly", "; SameSite=Lax", "; Max-Age=86400"] {
+            assert!(cookie.contains(part), "{cookie}");
+        }
+        assert!(!cookie.contains("Domain"), "{cookie}");
+    }
+    // The session that goes on needs no more than one.
+    let mut jar = Jar::default();
+    jar.take(&written);
+    let next = jar.put(&fixture, "/v/a", "2").await;
+    assert_eq!(next.headers.get_all("set-cookie").iter().count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_can_not_be_believed_is_taken_away() {
+    let fixture = fixture().await;
+    let mut jar = Jar::default();
+    jar.take(&fixture.put("/v/a", &[], "1").await);
+    tokio::time::sleep(LAG * 2).await;
+    let own = jar.0.len();
+    // The slot of a session that another key has signed, and what only looks like one.
+    for (name, value) in [("ryw-0123abcd", "AQFKdkRZ"), ("ryw-0123ABCD", "theirs"), ("ryw-1", "theirs"), ("rywx", "x")]
+    {
+        jar.0.insert(name.into(), value.into());
+    }
+    let read = jar.get(&fixture, "/v/a").await;
+    assert_eq!(read.body, "1");
+    jar.take(&read);
+    assert!(!jar.0.contains_key("ryw-0123abcd"), "{jar:?}");
+    assert_eq!(jar.0.len(), own + 3, "what is not ours stays");
+    let read = jar.get(&fixture, "/v/a").await;
+    assert!(read.route().starts_with("replica"), "and the session is known again: {}", read.route());
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_are_looked_at_become_one_and_lose_nothing() {
+    let (fixture, nobody) = (fixture().await, Jar::default());
+    let mut jar = Jar::default();
+    for n in 0..40 {
+        jar.take(&nobody.put(&fixture, &format!("/v/{n}"), "1").await);
+    }
+    assert_eq!(jar.0.len(), 41);
+    let before = jar.clone();
+    for n in 0..40 {
+        assert_eq!(jar.get(&fixture, &format!("/v/{n}")).await.body, "1", "{n}");
+    }
+    let read = jar.get(&fixture, "/v/0").await;
+    // One that was sent with as many, and wrote: its answer comes first, and its cookies are taken away.
+    let written = before.put(&fixture, "/v/late", "1").await;
+    jar.take(&written);
+    jar.take(&read);
+    assert_eq!(jar.0.len(), 1, "{jar:?}");
+    for key in ["0", "39", "late"] {
+        assert_eq!(jar.get(&fixture, &format!("/v/{key}")).await.body, "1", "{key}");
+    }
+}
