@@ -6,6 +6,7 @@ mod extract;
 mod ending;
 mod hop;
 mod ongoing;
+mod probe;
 mod rotate;
 mod scope;
 mod serving;

@@ -26,6 +26,7 @@ mod router;
 mod runs;
 mod sessions;
 mod slow_store;
+mod spotcheck;
 mod stream;
 mod strict;
 mod tokens;
