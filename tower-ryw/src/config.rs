@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     guarded::Guarded,
     memory::LocalStore,
-    observe::{DecisionLog, Observe, Recorded, Routed, Stats},
+    observe::{DecisionLog, Observe, Recorded, Routed, SpotCheck, Stats},
     policy::{Policy, RequestHead},
     topology::Topology,
     window::Window,
@@ -158,6 +158,13 @@ impl Config {
         self.stats.lost_told(lost);
         if let Some(observer) = &self.observer {
             observer.lost_told(lost);
+        }
+    }
+
+    pub(crate) fn checked(&self, event: &SpotCheck<'_>) {
+        self.stats.checked(event);
+        if let Some(observer) = &self.observer {
+            observer.checked(event);
         }
     }
 

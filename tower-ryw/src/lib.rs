@@ -35,6 +35,9 @@
 //! Below it, `ryw.prepare` is the time before the service is called (marks are looked up, a position is sampled, a replica is
 //! waited for) and `ryw.record` the time that the answer is held back until its mark is safe. Both are there only when
 //! there was something to wait for.
+//!
+//! A read that a [`SpotCheckLayer`] makes again has a span `ryw.check` of its own, linked to the request's: `ryw.node` is the
+//! replica whose answer was compared, `ryw.found` one of `agreed`, `violation`, `overtaken`, `incomparable`, `skipped`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -68,6 +71,7 @@ mod layer;
 mod env;
 mod router;
 mod replay;
+mod spotcheck;
 
 #[cfg(feature = "body")]
 pub use body::{ClassifyBody, ClassifyBodyFuture, ClassifyBodyLayer, ReadAhead};
@@ -84,13 +88,14 @@ pub use grpc::SchemaError;
 pub use guarded::StoreHealth;
 pub use layer::{RywLayer, RywLayerBuilder};
 pub use memory::{LocalStore, LocalStoreBuilder};
-pub use observe::{Observe, Recorded, Routed, Stats, StatsSnapshot};
+pub use observe::{Checked, Observe, Recorded, Routed, SpotCheck, Stats, StatsSnapshot};
 pub use policy::{Classify, Intent, Ladder, RequestHead, RouteRule, SafeMethods};
 pub use problem::AnswerBody;
 pub use record::Run;
 pub use replay::{Replay, ReplayFuture, ReplayLayer};
 pub use router::RywRouter;
 pub use service::RywService;
+pub use spotcheck::{SpotCheckBody, SpotCheckFuture, SpotCheckLayer, SpotChecks};
 pub use stream::{
     Delivered, GrpcTrailers, GrpcTrailersBody, GrpcTrailersFuture, GrpcTrailersLayer, RywMessage, RywStream,
     StreamError, StreamErrorKind,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ryw_core::{Level, Lost, Reason, SessionId, SubjectKey, TokenError};
+use ryw_core::{Level, Lost, Marks, Reason, SessionId, SubjectKey, TokenError};
 use tokio::time::Instant;
 
 /// Watches what the layer does. Every method has an empty default; called on the request's task, so be quick.
@@ -51,6 +51,12 @@ pub trait Observe: fmt::Debug + Send + Sync + 'static {
     fn lost_told(&self, lost: Lost) {
         let _ = lost;
     }
+
+    /// A read that a replica had served was compared with the primary by a [`SpotCheckLayer`](crate::SpotCheckLayer). Called
+    /// within the check's span, which is linked to the request's.
+    fn checked(&self, event: &SpotCheck<'_>) {
+        let _ = event;
+    }
 }
 
 /// Both are told, in this order.
@@ -74,6 +80,11 @@ impl<A: Observe, B: Observe> Observe for (A, B) {
         self.0.lost_told(lost);
         self.1.lost_told(lost);
     }
+
+    fn checked(&self, event: &SpotCheck<'_>) {
+        self.0.checked(event);
+        self.1.checked(event);
+    }
 }
 
 impl<T: Observe + ?Sized> Observe for Arc<T> {
@@ -91,6 +102,10 @@ impl<T: Observe + ?Sized> Observe for Arc<T> {
 
     fn lost_told(&self, lost: Lost) {
         (**self).lost_told(lost);
+    }
+
+    fn checked(&self, event: &SpotCheck<'_>) {
+        (**self).checked(event);
     }
 }
 
@@ -158,6 +173,53 @@ impl Recorded {
     }
 }
 
+/// What comparing one read with the primary has shown, see [`SpotCheckLayer`](crate::SpotCheckLayer).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SpotCheck<'a> {
+    /// What was found.
+    pub found: Checked,
+    /// The replica that had served the read, where it is known by name.
+    pub node: Option<&'a str>,
+    /// The level that applied.
+    pub level: Level,
+    /// What the read had to see.
+    pub required: &'a Marks,
+}
+
+/// What a [`SpotCheck`] has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Checked {
+    /// The primary answers the same.
+    Agreed,
+    /// The replica did not show something that the session had to see.
+    Violation,
+    /// The primary answers something else, but it has been written to since: that proves nothing.
+    Overtaken,
+    /// It can't be compared: too large, late, failed, or different each time.
+    Incomparable,
+    /// As many checks as may be were under way.
+    Skipped,
+}
+
+impl Checked {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Agreed, Self::Violation, Self::Overtaken, Self::Incomparable, Self::Skipped];
+
+    /// The word for it in metrics and traces.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Agreed => "agreed",
+            Self::Violation => "violation",
+            Self::Overtaken => "overtaken",
+            Self::Incomparable => "incomparable",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
 /// Counters of one layer since it was built.
 #[derive(Debug)]
 pub struct Stats {
@@ -166,7 +228,10 @@ pub struct Stats {
     tokens_refused: AtomicU64,
     refused: AtomicU64,
     lost_told: AtomicU64,
+    checked: [AtomicU64; Checked::ALL.len()],
+    degraded_log: LineLimit,
     lost_log: LineLimit,
+    violation_log: LineLimit,
 }
 
 /// A copy of the [`Stats`] at one moment.
@@ -187,6 +252,8 @@ pub struct StatsSnapshot {
     pub refused: u64,
     /// Answers which said that something their session had written or seen did not survive a failover.
     pub lost_told: u64,
+    /// Reads that were compared with the primary, by what was found; see [`SpotCheckLayer`](crate::SpotCheckLayer).
+    pub checked: [(Checked, u64); Checked::ALL.len()],
 }
 
 impl Stats {
@@ -197,7 +264,10 @@ impl Stats {
             tokens_refused: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             lost_told: AtomicU64::new(0),
+            checked: Default::default(),
+            degraded_log: LineLimit::default(),
             lost_log: LineLimit::default(),
+            violation_log: LineLimit::default(),
         }
     }
 
@@ -226,6 +296,7 @@ impl Stats {
             tokens_refused: self.tokens_refused.load(Relaxed),
             refused: self.refused.load(Relaxed),
             lost_told: self.lost_told.load(Relaxed),
+            checked: Checked::ALL.map(|found| (found, self.checked[found as usize].load(Relaxed))),
         }
     }
 }
@@ -237,8 +308,9 @@ impl Observe for Stats {
 
     fn recorded(&self, event: Recorded) {
         self.recorded[event as usize].fetch_add(1, Relaxed);
-        if matches!(event, Recorded::WithoutPosition | Recorded::NotStored) {
-            tracing::warn!(what = ?event, "a mark is degraded");
+        let degraded = matches!(event, Recorded::WithoutPosition | Recorded::NotStored);
+        if degraded && self.degraded_log.may_write() {
+            tracing::warn!(what = event.word(), "a mark is degraded");
         }
     }
 
@@ -251,6 +323,18 @@ impl Observe for Stats {
         self.lost_told.fetch_add(1, Relaxed);
         if self.lost_log.may_write() {
             tracing::warn!(epoch = epoch.get(), was = was.get(), "a session is told that acknowledged work is lost");
+        }
+    }
+
+    fn checked(&self, event: &SpotCheck<'_>) {
+        self.checked[event.found as usize].fetch_add(1, Relaxed);
+        if event.found == Checked::Violation && self.violation_log.may_write() {
+            tracing::error!(
+                node = event.node,
+                level = event.level.word(),
+                required = %event.required,
+                "a replica has not shown what a session had to see"
+            );
         }
     }
 }

@@ -203,6 +203,11 @@ async fn positions(topology: &Topology, served: &Served, event: Recorded) -> Opt
     Some(positions)
 }
 
+/// A place that contains whatever those who served have shown: see [`positions`].
+pub(crate) async fn seen_by(topology: &Topology, served: &Served) -> Option<Vec<Position>> {
+    positions(topology, served, Recorded::Written).await
+}
+
 /// Somewhere in this epoch: reached when a sample of the same epoch stands for it, lost when the epoch has ended.
 const fn end((cluster, epoch): (ClusterId, Epoch)) -> Position {
     Position::end_of(cluster, epoch)

@@ -4,7 +4,7 @@ use ryw_core::{Epoch, Level, Marks, Reason};
 use tracing::{Span, field::Empty};
 
 use crate::{
-    observe::{Recorded, Routed},
+    observe::{Checked, Recorded, Routed},
     policy::Intent,
 };
 
@@ -35,6 +35,29 @@ pub(crate) fn prepare() -> Span {
 /// As [`prepare`].
 pub(crate) fn record() -> Span {
     tracing::info_span!(target: "tower_ryw", "ryw.record")
+}
+
+/// A read that is made again on the primary, linked to the request. It is no part of it: a request does not last until all has
+/// been looked up that there is to know of it.
+pub(crate) fn check(of: &Span) -> Span {
+    let span = tracing::info_span!(
+        target: "tower_ryw",
+        parent: None,
+        "ryw.check",
+        ryw.node = Empty,
+        ryw.found = Empty,
+    );
+    if !span.is_disabled() {
+        span.follows_from(of);
+    }
+    span
+}
+
+pub(crate) fn checked(span: &Span, found: Checked, node: Option<&str>) {
+    span.record("ryw.found", found.word());
+    if let Some(node) = node {
+        span.record("ryw.node", node);
+    }
 }
 
 pub(crate) fn identified(span: &Span, intent: Intent, level: Level) {

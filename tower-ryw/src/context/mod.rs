@@ -7,6 +7,7 @@ mod ending;
 mod hop;
 mod link;
 mod ongoing;
+mod probe;
 mod rotate;
 mod scope;
 mod serving;

@@ -29,6 +29,7 @@ mod router;
 mod runs;
 mod sessions;
 mod slow_store;
+mod spotcheck;
 mod stream;
 mod strict;
 mod threats;
