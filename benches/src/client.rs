@@ -1,7 +1,7 @@
 //! What `RywClientLayer` adds to a request, beside a layer that does nothing.
 //!
-//! `cargo run --release -p ryw-bench --bin client`. The service answers at once, so that nothing but the layers counts;
-//! all are measured in turns within one run.
+//! `cargo run --release -p ryw-bench --bin client`, and with `-- --short` a tenth of it. The service answers at once, so that
+//! nothing but the layers counts; all are measured in turns within one run, and compared round by round.
 
 use std::{convert::Infallible, error::Error, future::Future};
 
@@ -12,18 +12,19 @@ use tower::{Layer, Service, ServiceExt, service_fn, util::MapRequestLayer};
 
 const ROUNDS: usize = 21;
 const REQUESTS: u32 = 20_000;
+const REQUESTS_SHORT: u32 = 2_000;
 
 /// ns per request.
-async fn measure<S>(service: &mut S) -> Result<f64, Box<dyn Error>>
+async fn measure<S>(service: &mut S, requests: u32) -> Result<f64, Box<dyn Error>>
 where
     S: Service<Request<()>, Error: Error + 'static>,
 {
     let started = Instant::now();
-    for _ in 0..REQUESTS {
+    for _ in 0..requests {
         let request = Request::get("http://notes.example/v1/notes/7").body(())?;
         std::hint::black_box(service.ready().await?.call(request).await?);
     }
-    Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(REQUESTS))
+    Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(requests))
 }
 
 fn answers(
@@ -55,26 +56,30 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut nothing = RywClientLayer::new(Session::new()).layer(answers(None));
     let mut carries = RywClientLayer::new(Session::new()).layer(answers(Some(token.clone())));
     let mut noop_token = MapRequestLayer::new(|request: Request<()>| request).layer(answers(Some(token)));
+    let requests = if std::env::args().any(|argument| argument == "--short") { REQUESTS_SHORT } else { REQUESTS };
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         rounds.push([
-            measure(&mut noop).await?,
-            measure(&mut nothing).await?,
-            measure(&mut noop_token).await?,
-            measure(&mut carries).await?,
+            measure(&mut noop, requests).await?,
+            measure(&mut nothing, requests).await?,
+            measure(&mut noop_token, requests).await?,
+            measure(&mut carries, requests).await?,
         ]);
     }
-    let median = |n: usize| {
-        let mut all: Vec<_> = rounds.iter().map(|round| round[n]).collect();
+    let median = |of: &dyn Fn(&[f64; 4]) -> f64| {
+        let mut all: Vec<_> = rounds.iter().map(of).collect();
         all.sort_by(f64::total_cmp);
         all[ROUNDS / 2]
     };
-    println!("ns per request, medians of {ROUNDS} rounds      no-op layer   RywClientLayer       adds");
+    println!("ns per request, medians of {ROUNDS} rounds of {requests}");
+    println!("{:<45} {:>11}   {:>14}   {:>8}   {:>8}", "", "no-op layer", "RywClientLayer", "adds", "ratio");
     for (what, (without, with)) in
         [("a session that has nothing to carry", (0, 1)), ("a token is sent and learned", (2, 3))]
     {
-        let (without, with) = (median(without), median(with));
-        println!("{what:<45} {without:>11.0}   {with:>14.0}   {:>8.0}", with - without);
+        let (before, after) = (median(&|round| round[without]), median(&|round| round[with]));
+        let (adds, ratio) =
+            (median(&|round| round[with] - round[without]), median(&|round| round[with] / round[without]));
+        println!("{what:<45} {before:>11.0}   {after:>14.0}   {adds:>8.0}   {ratio:>8.2}");
     }
     Ok(())
 }

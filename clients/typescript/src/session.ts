@@ -133,6 +133,18 @@ export class Session {
     if (this.#restore(saved)) this.#changed();
   }
 
+  /**
+   * Adds what a shared link says, for the page that it leads to: `session.joinLink(location.href)`. It names no session, and
+   * servers ignore it once it is some minutes old. Returns whether it said anything new.
+   */
+  joinLink(url: string | URL): boolean {
+    const query = /^[^#?]*\?([^#]*)/.exec(String(url))?.[1] ?? "";
+    const tokens = new URLSearchParams(query).getAll(wire.LINK_PARAMETER).slice(0, wire.MAX_TOKENS);
+    const changed = tokens.map((token) => this.#tokens.add(token)).includes(true);
+    if (changed) this.#changed();
+    return changed;
+  }
+
   /** @internal */
   trust(url: URL): Trust {
     if (this.#rules.length > 0) return this.#rules.some((rule) => rule.admits(url)) ? "ours" : "foreign";

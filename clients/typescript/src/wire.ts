@@ -22,3 +22,5 @@ export const MAX_SAVED_LENGTH = 8 * 1024;
 export function isSessionId(name: string): boolean {
   return /^[A-Za-z0-9._~-]{1,128}$/.test(name);
 }
+/** The parameter of a URL's query that carries the token of a link that is shared. */
+export const LINK_PARAMETER = "ryw";

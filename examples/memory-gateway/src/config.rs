@@ -20,6 +20,10 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "ORIGIN", value_parser = origin)]
     pub(crate) allow_origin: Vec<HeaderValue>,
 
+    /// Give browsers __Host-ryw, which they keep over https and from localhost only [default: ryw, over plain http]
+    #[arg(long, global = true)]
+    pub(crate) secure_cookie: bool,
+
     #[command(flatten)]
     pub(crate) console: ConsoleOptions,
 

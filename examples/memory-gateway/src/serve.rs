@@ -95,7 +95,7 @@ fn insight(cli: &Cli, backend: &Backend) -> Result<Insight, Box<dyn Error>> {
         .positions(backend.topology().clone())
         .tenant(tenant_of)
         // Served over plain http, to be tried with a browser and without certificates.
-        .cookie(CookiePolicy::InsecureForDevelopment)
+        .cookie(if cli.secure_cookie { CookiePolicy::Secure } else { CookiePolicy::InsecureForDevelopment })
         .build()?;
     metrics.watch(&layer);
     shared.watch(&meter);

@@ -123,7 +123,16 @@ async fn a_damaged_token_makes_the_job_unknown_and_a_damaged_envelope_is_an_erro
         assert_eq!(error.kind(), kind, "{text}");
         assert!(!error.to_string().contains("two words"), "{error}");
     }
-    for text in ["", "ryw1;;", "ryw1;;;;", "ryw1;;;;1-x;", "ryw1;;;;;2", "ryw2;;;;;"] {
+    for text in [
+        "",
+        "ryw1;;",
+        "ryw1;;;;",
+        "ryw1;;;;1-x;",
+        "ryw1;;;;;2",
+        "ryw2;;;;;",
+        "ryw1;;;nowhere;;",
+        "ryw1;;;http://A:80;;",
+    ] {
         assert!(text.parse::<SavedSession>().is_err(), "{text}");
     }
 }

@@ -6,7 +6,7 @@ mod carriers;
 
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue, header};
 use ryw_core::{Level, Marks, SessionId, SubjectKey, Tenant, Token, TokenError, wire};
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -85,6 +85,7 @@ impl Identity {
 }
 
 pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identity, Refusal> {
+    end_to_end(head)?;
     let asked = asked_level(head)?;
     let terms = config.policy.terms(head, asked);
     let tenant = head.extensions.get::<Tenant>().cloned();
@@ -110,6 +111,19 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identit
     let acknowledges = head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
     let arrived = config.observer.is_some().then(Instant::now);
     Ok(Identity { tenant, session, keys, has_session, cookies, terms, carried, acknowledges, arrived })
+}
+
+/// `Connection` names what the next hop takes out: whoever names one of these wants a proxy to drop what it was told to add.
+fn end_to_end(head: RequestHead<'_>) -> Result<(), Refusal> {
+    let ours: [&HeaderName; 4] = [&wire::SESSION_ID, &wire::CONSISTENCY_LEVEL, &wire::TOKEN, &wire::LOST];
+    for value in head.headers.get_all(header::CONNECTION) {
+        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if let Some(name) = ours.iter().find(|name| option.eq_ignore_ascii_case(name.as_str().as_bytes())) {
+                return Err(bad(format!("Connection names {name}, which is for the server and not for the next hop")));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn asked_level(head: RequestHead<'_>) -> Result<Option<Level>, Refusal> {

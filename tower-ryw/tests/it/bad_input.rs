@@ -103,6 +103,8 @@ fn settings_that_can_not_be_used_are_named() {
         (RywLayer::builder().store_deadline(zero), "store_deadline is zero"),
         (RywLayer::builder().sample_deadline(zero), "sample_deadline is zero"),
         (RywLayer::builder().token_max_age(zero), "token_max_age is zero"),
+        (RywLayer::builder().link_max_age(zero), "link_max_age is zero"),
+        (RywLayer::builder().link_max_age(minute * 60 * 25), "at most"),
         (RywLayer::builder().ladder(Ladder::new().wait(Duration::from_secs(3))), "3s: at most 2s"),
         (RywLayer::builder().route(RouteRule::new("v1")), "\"v1\": a path starts with '/'"),
         (RywLayer::builder().route(RouteRule::new("/*/x").intent(Intent::Read)), "'*' is accepted at its end only"),

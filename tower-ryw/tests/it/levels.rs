@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{Router, extract::Path, routing::get};
 use ryw_testing::lagging::LaggingStore;
-use tower_ryw::{Ladder, RywContext, RywLayer};
+use tower_ryw::{Ladder, Level, RywContext, RywLayer};
 
 use crate::harness::{Fixture, level, session, values};
 
@@ -98,4 +98,38 @@ async fn a_write_for_somebody_else_is_seen_by_them() {
     fixture.send("POST", "/grant/bob", &[session("alice")], "").await;
     assert_eq!(fixture.get("/v/a", &[session("bob")]).await.body, "granted");
     assert_eq!(fixture.get("/v/a", &[session("carol")]).await.body, "nothing");
+}
+
+/// Whatever a client sends, it gets no less than its route demands, and no more than it may ask for.
+#[tokio::test(start_paused = true)]
+async fn nothing_lowers_what_a_route_demands() {
+    const WORDS: [&str; 7] = ["EVENTUAL", "BOUNDED;max=250", "MONOTONIC", "RYW", "SESSION", "CAUSAL", "STRONG"];
+    let parsed = WORDS.map(|word| word.parse::<Level>().unwrap());
+    let store = LaggingStore::builder().replicas(1).start();
+    let mut tried = 0;
+    for (route, minimum) in parsed.into_iter().enumerate() {
+        for maximum in parsed.into_iter().skip(route) {
+            let layer = RywLayer::builder().positions(store.topology().clone());
+            let layer = layer.level(minimum).max_level(maximum).build().unwrap();
+            let fixture = Fixture { app: values(store.clone()).layer(layer), store: store.clone() };
+            for (asked, word) in parsed.into_iter().zip(WORDS) {
+                let expected = asked.min(maximum).max(minimum).token();
+                for headers in [
+                    &[session("me"), level(word)][..],
+                    &[session("me"), level(word), level(word)],
+                    &[session("me"), level(word), ("x-consistency-enforced", "true"), ("ryw-route", "replica")],
+                    &[session("me"), level(word), ("x_consistency_level", "EVENTUAL")],
+                ] {
+                    let read = fixture.get("/v/a", headers).await;
+                    let route = read.route();
+                    assert!(route.contains(&format!("level={expected}")), "{minimum} to {maximum}, {word}: {route}");
+                    tried += 1;
+                }
+            }
+            // Two that differ are no way to be served at the weaker one.
+            let both = [session("me"), level("EVENTUAL"), level("STRONG")];
+            assert_eq!(fixture.get("/v/a", &both).await.status, 400);
+        }
+    }
+    assert_eq!(tried, 28 * 7 * 4);
 }

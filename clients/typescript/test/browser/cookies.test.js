@@ -69,6 +69,10 @@ async function putInWrongOrder(page, gate, urls, call) {
   return newestFirst;
 }
 
+async function cookieOf(page, name) {
+  return (await page.browserContext().cookies()).find((cookie) => cookie.name === name);
+}
+
 test("a page without code for it", async (context) => {
   const browser = await startBrowser(context);
   const gate = new Gate();
@@ -79,8 +83,8 @@ test("a page without code for it", async (context) => {
   await context.test("what it has written it sees, by its cookie alone", async (context) => {
     const page = await open(context, browser, site);
     await page.evaluate(put, url("note"));
-    const [cookie] = await page.browserContext().cookies();
-    assert.deepEqual([cookie.name, cookie.httpOnly, cookie.sameSite, cookie.session], ["ryw", true, "Lax", false]);
+    const cookie = await cookieOf(page, "ryw");
+    assert.deepEqual([cookie.httpOnly, cookie.secure, cookie.sameSite, cookie.session], [true, false, "Lax", false]);
     const counted = [await page.evaluate(stale, [url("note")], "same-origin"), await page.evaluate(stale, [url("note")], "omit")];
     assert.deepEqual(counted, [0, 1], "with the cookie, and without");
     // A link that is followed, and a page that is loaded again.
@@ -97,10 +101,20 @@ test("a page without code for it", async (context) => {
     await page.evaluate(put, url("first"));
     const urls = Array.from({ length: PARALLEL }, (_, n) => url(`parallel-${n}`));
     const newestFirst = await putInWrongOrder(page, gate, urls, "fetch");
-    const [cookie] = await page.browserContext().cookies();
+    const cookie = await cookieOf(page, "ryw");
     assert.equal(cookie.value, newestFirst.at(-1).headers["ryw-token"], "the oldest came last: what the browser keeps");
     assert.equal(await page.evaluate(stale, urls, "same-origin"), 0);
     assert.ok((await page.evaluate(stale, urls, "omit")) >= PARALLEL - 1, "without the cookie all but the first are stale");
+  });
+
+  await context.test("not even of first writes, each of which begins a session", async (context) => {
+    const page = await open(context, browser, site);
+    const urls = Array.from({ length: PARALLEL }, (_, n) => url(`first-${n}`));
+    await putInWrongOrder(page, gate, urls, "fetch");
+    const names = (await page.browserContext().cookies()).map(({ name }) => name);
+    assert.equal(names.filter((name) => /^ryw(-[0-9a-f]{8})?$/.test(name)).length, PARALLEL + 1, `${names}`);
+    assert.equal(await page.evaluate(stale, urls, "same-origin"), 0);
+    assert.ok((await page.evaluate(stale, urls, "omit")) >= PARALLEL - 1, "without the cookies all but the first are stale");
   });
 
   await context.test("and with the client not even of first writes, each of which begins a session", async (context) => {
@@ -115,5 +129,25 @@ test("a page without code for it", async (context) => {
     await putInWrongOrder(page, gate, urls, "ryw");
     const texts = await page.evaluate((urls) => Promise.all(urls.map(async (url) => (await window.ryw(url)).text())), urls);
     assert.deepEqual(texts, urls);
+  });
+});
+
+test("with the prefix that browsers guard", async (context) => {
+  const browser = await startBrowser(context);
+  const gateway = await startGateway(context, "--secure-cookie");
+  const site = (await startSite(context, { gateway })).replace("127.0.0.1", "localhost");
+
+  await context.test("a page sees what it has written, by cookies of this host alone", async (context) => {
+    const page = await open(context, browser, site);
+    await page.evaluate(put, url("note"));
+    const cookies = await page.browserContext().cookies();
+    assert.equal(cookies.length, 2);
+    for (const { name, domain, path, secure, httpOnly, sameSite } of cookies) {
+      assert.match(name, /^__Host-ryw(-[0-9a-f]{8})?$/);
+      assert.deepEqual([domain, path, secure, httpOnly, sameSite], ["localhost", "/", true, true, "Lax"]);
+    }
+    const counted = [await page.evaluate(stale, [url("note")], "same-origin"), await page.evaluate(stale, [url("note")], "omit")];
+    assert.deepEqual(counted, [0, 1], "with the cookies, and without");
+    assert.equal(await (await page.goto(site + url("note"))).text(), url("note"));
   });
 });

@@ -53,6 +53,20 @@ test("hostile answers teach nothing, and nothing breaks", () => {
   assert.deepEqual([tokens(session), session.lost], [[], { epoch: 2, was: 1 }]);
 });
 
+test("a link that was shared is carried on, and names nobody", () => {
+  const shared = token({ session: 0, positions: [[1, 1, 10]] });
+  const session = new Session();
+  assert.ok(session.joinLink(`https://api.example.com/notes/7?print=1&ryw=${shared}&x#top`));
+  assert.deepEqual([tokens(session), session.id], [[shared], undefined]);
+  assert.equal(session.joinLink(new URL(`https://api.example.com/?ryw=${shared}`)), false, "it is known");
+  for (const nothing of ["", "/", "?", "?ryw", "?ryw=", `#?ryw=${shared}`, `?rywx=${shared}`, `/ryw=${shared}`, "?ryw=%00"]) {
+    const empty = new Session();
+    assert.equal(empty.joinLink(nothing), false, nothing);
+    assert.ok(empty.isEmpty);
+  }
+  for (const text of HOSTILE) assert.doesNotThrow(() => new Session().joinLink(text));
+});
+
 test("tabs join what each has seen", () => {
   const [one, two] = [token({ positions: [[1, 1, 10]] }), token({ session: 2, positions: [[1, 1, 20]] })];
   const tab = new Session();
