@@ -15,6 +15,8 @@ pub(crate) struct Answer {
     pub(crate) enforced: Option<bool>,
     /// It told that acknowledged writes were lost.
     pub(crate) lost: bool,
+    /// In which epoch that was, as it says.
+    pub(crate) lost_since: Option<i64>,
     /// Whether a replica served, as the layer says.
     pub(crate) replica: Option<bool>,
     pub(crate) node: Option<String>,
@@ -30,6 +32,9 @@ impl Answer {
             status,
             enforced: text(wire::CONSISTENCY_ENFORCED.as_str()).map(|said| said == "true"),
             lost: headers.contains_key(&wire::LOST),
+            lost_since: text(wire::LOST.as_str()).and_then(|lost| {
+                lost.split(';').find_map(|part| part.strip_prefix("epoch=")).and_then(|epoch| epoch.parse().ok())
+            }),
             replica: text(wire::ROUTE.as_str()).map(|route| route.starts_with("replica")),
             node: text(NODE).map(str::to_owned),
             epoch: text(EPOCH).and_then(|epoch| epoch.parse().ok()),
@@ -130,6 +135,7 @@ mod tests {
             status: 200,
             enforced: Some(true),
             lost: true,
+            lost_since: Some(2),
             replica: Some(true),
             node: Some("r1".into()),
             epoch: Some(2),

@@ -296,8 +296,10 @@ impl Tab {
         }
     }
 
+    /// Writes down that a loss was told: one that has happened when that epoch began, and none that is yet to come.
     fn told(&self, line: Line, answer: &Answer) {
         self.member.floors.lock().told();
+        let line = Line { epoch: answer.lost_since, ..line };
         self.record(line, Some(answer));
     }
 
