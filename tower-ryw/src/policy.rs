@@ -208,7 +208,7 @@ pub(crate) struct Terms {
     pub(crate) level: Level,
     /// A bound on staleness that holds besides the level: levels are ordered, but RYW alone does not imply it.
     pub(crate) bound: Option<Duration>,
-    /// Whether reads raise the session's marks, at this level or because the route demands it.
+    /// Whether reads raise the session's marks, because the route demands it or the client asked for it.
     pub(crate) reads_raise_marks: bool,
     pub(crate) ladder: Ladder,
     /// Writes are announced: everybody is to know before they are made.
@@ -232,9 +232,11 @@ impl Policy {
     pub(crate) fn terms(&self, head: RequestHead<'_>, asked: Option<Level>) -> Terms {
         let rule = self.rules.iter().find(|rule| rule.matches(head.uri.path()));
         let minimum = rule.and_then(|rule| rule.level).unwrap_or(self.minimum).max(self.minimum);
-        let chosen = asked.unwrap_or(self.default).min(self.maximum).max(minimum);
+        let wanted = asked.unwrap_or(self.default).min(self.maximum);
+        let chosen = wanted.max(minimum);
+        // Of what was demanded and what was asked for the weaker one holds as well: the stronger need not imply it.
         let bounds =
-            [minimum, chosen].map(|level| if let Level::BoundedStaleness(bound) = level { Some(bound) } else { None });
+            [minimum, wanted].map(|level| if let Level::BoundedStaleness(bound) = level { Some(bound) } else { None });
         let intent =
             rule.and_then(|rule| rule.intent).or_else(|| by_body(head)).unwrap_or_else(|| self.classify.classify(head));
         let strict = rule.and_then(|rule| rule.strict_writes).unwrap_or(self.strict_writes);
@@ -242,7 +244,7 @@ impl Policy {
             intent,
             level: chosen,
             bound: bounds.into_iter().flatten().min(),
-            reads_raise_marks: chosen.reads_raise_marks() || minimum.reads_raise_marks(),
+            reads_raise_marks: wanted.reads_raise_marks() || minimum.reads_raise_marks(),
             ladder: rule.and_then(|rule| rule.ladder).unwrap_or(self.ladder),
             strict_writes: strict,
         }
@@ -323,5 +325,37 @@ mod tests {
         let request = Request::post("/audit").body(()).unwrap();
         let terms = policy.terms((&request).into(), None);
         assert_eq!((terms.intent, terms.ladder.primary), (Intent::Read, false));
+    }
+
+    /// Levels are ordered, but RYW implies neither of the weaker two: who asks for one where RYW is demanded gets both.
+    #[test]
+    fn what_a_stronger_level_does_not_imply_holds_beside_it() {
+        use Level::*;
+        let bounded = |ms| BoundedStaleness(Duration::from_millis(ms));
+        for (minimum, asked, level, bound, raises) in [
+            (ReadYourWrites, None, ReadYourWrites, None, false),
+            (ReadYourWrites, Some(MonotonicReads), ReadYourWrites, None, true),
+            (ReadYourWrites, Some(bounded(7)), ReadYourWrites, Some(7), false),
+            (MonotonicReads, Some(ReadYourWrites), ReadYourWrites, None, true),
+            (MonotonicReads, Some(bounded(7)), MonotonicReads, Some(7), true),
+            (bounded(9), Some(ReadYourWrites), ReadYourWrites, Some(9), false),
+            (bounded(9), Some(bounded(7)), bounded(7), Some(7), false),
+            (Eventual, Some(Session), Session, None, true),
+        ] {
+            let policy = Policy {
+                classify: Box::new(SafeMethods),
+                minimum,
+                default: minimum,
+                maximum: Strong,
+                ladder: Ladder::new(),
+                strict_writes: false,
+                rules: Vec::new(),
+            };
+            let request = Request::get("/").body(()).unwrap();
+            let terms = policy.terms((&request).into(), asked);
+            let found = (terms.level, terms.bound, terms.reads_raise_marks);
+            let expected = (level, bound.map(Duration::from_millis), raises);
+            assert_eq!(found, expected, "{minimum} at least, {asked:?} asked for");
+        }
     }
 }

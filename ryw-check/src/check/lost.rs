@@ -1,7 +1,7 @@
 //! Acknowledged list elements that did not survive: owed until their session was told.
 //!
-//! What is owed travels along sessions, reads and messages as a set, which is empty but after a loss; a reset empties it. So
-//! a message that was sent after a reset carries nothing of what its sender knew to be lost.
+//! What is owed travels along sessions, reads and messages as a set, which is empty but after a loss; a reset empties it, but for
+//! what was written in an epoch that the reset cannot be about. So a message that was sent after a reset carries nothing of what its sender knew to be lost.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -91,7 +91,9 @@ impl Lost {
         if op.out == Outcome::Reset
             && let Some(all) = self.sessions[session].take()
         {
-            self.told[session].extend(all.iter().map(|(value, _)| *value));
+            let (later, told): (BTreeSet<_>, BTreeSet<_>) = all.iter().partition(|(value, _)| is_later(h, op, *value));
+            self.told[session].extend(told.iter().map(|(value, _)| *value));
+            join(&mut self.sessions[session], &later);
         }
     }
 
@@ -115,6 +117,12 @@ impl Lost {
             }
         }
     }
+}
+
+/// Whether the value was written in the epoch of a reset or after it, so that it was lost later, and not told yet.
+fn is_later(h: &History, reset: &Op, value: u32) -> bool {
+    let written = h.ops.get(h.values[value as usize].writer as usize).and_then(|write| write.epoch);
+    written.zip(reset.epoch).is_some_and(|(written, told)| written >= told)
 }
 
 /// What it is to another session, once that has seen a write that followed.

@@ -39,6 +39,7 @@ fn json(lines: &str) -> String {
                 ver if ver.starts_with('v') => write!(text, r#","ver":{}"#, &ver[1..]).unwrap(),
                 msg if msg.starts_with('m') => write!(text, r#","msg":"{msg}""#).unwrap(),
                 prev if prev.starts_with('p') => write!(text, r#","prev":{}"#, &prev[1..]).unwrap(),
+                epoch if epoch.starts_with('e') => write!(text, r#","epoch":{}"#, &epoch[1..]).unwrap(),
                 tab if tab.starts_with('t') => write!(text, r#","tab":{}"#, &tab[1..]).unwrap(),
                 other => panic!("{other}"),
             }
@@ -189,6 +190,26 @@ const CASES: &[(&str, &str, &str)] = &[
     ("lost", "1 a append k 1 0-1; 2 x final k [] 9-9", "LOST 1 2"),
     ("lost and told", "1 a append k 1 0-1; 2 a read k [] 2-3 reset; 3 x final k [] 9-9", ""),
     ("lost and another told", "1 a append k 1 0-1; 2 b read k [] 2-3 reset; 3 x final k [] 9-9", "LOST 1 3"),
+    (
+        "told of an older loss before the write is lost",
+        "1 a append k 1 0-1 e2; 2 a read j [] 2-3 reset e2; 3 a read k 1 4-5; 4 a read k [] 6-7 reset e3; 5 x final k [] 9-9",
+        "",
+    ),
+    (
+        "told of an older loss, and not of this one",
+        "1 a append k 1 0-1 e2; 2 a read j [] 2-3 reset e2; 3 a read k [] 4-5; 4 a read k [] 6-7 reset e3; 5 x final k [] 9-9",
+        "RYW 1 3",
+    ),
+    (
+        "told of the loss in its own epoch",
+        "1 a append k 1 0-1 e2; 2 a read k [] 2-3 reset e3; 3 a read k [] 4-5; 4 x final k [] 9-9",
+        "",
+    ),
+    (
+        "shown after it was told in the next epoch",
+        "1 a append k 1 0-1 e2; 2 a read k [] 2-3 reset e3; 3 a read k 1 4-5; 4 b read k [] 6-7 reset; 5 x final k [] 9-9",
+        "FORK 1 3",
+    ),
     ("told before the write", "1 a read k [] 0-1 reset; 2 a append k 1 2-3; 3 x final k [] 9-9", "LOST 2 3"),
     ("lost at eventual", "1 a append k 1 0-1 @EVENTUAL; 2 x final k [] 9-9", ""),
     ("lost and unknown", "1 a append k 1 0-1 info; 2 x final k [] 9-9", ""),

@@ -18,9 +18,19 @@ impl Cluster {
     /// [`Sql`]: super::ServerErrorKind::Sql
     /// [`Timeout`]: super::ServerErrorKind::Timeout
     pub fn follow(&self, standby: &str, upstream: &str) -> Result<(), ServerError> {
+        self.follow_through(standby, upstream, self.find(upstream)?.port())
+    }
+
+    /// Like [`follow`](Self::follow), through `port` of 127.0.0.1, where a [`Proxy`](crate::proxy::Proxy) to `upstream` has
+    /// to be.
+    ///
+    /// # Errors
+    ///
+    /// As [`follow`](Self::follow).
+    pub fn follow_through(&self, standby: &str, upstream: &str, port: u16) -> Result<(), ServerError> {
         let (standby, upstream) = (self.find(standby)?, self.find(upstream)?);
         create_slots(upstream, &[standby.name()])?;
-        for (name, value) in config::upstream(standby.name(), upstream.port()) {
+        for (name, value) in config::upstream(standby.name(), port) {
             standby.alter(&name, &value)?;
         }
         standby.reload()?;

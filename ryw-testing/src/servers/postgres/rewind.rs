@@ -32,12 +32,23 @@ impl Cluster {
     /// [`Sql`]: super::ServerErrorKind::Sql
     /// [`Exited`]: super::ServerErrorKind::Exited
     pub fn rewind(&mut self, old_primary: &str, new_primary: &str) -> Result<(), ServerError> {
+        self.rewind_through(old_primary, new_primary, self.find(new_primary)?.port())
+    }
+
+    /// Like [`rewind`](Self::rewind), after which it replicates through `port` of 127.0.0.1, where a
+    /// [`Proxy`](crate::proxy::Proxy) to `new_primary` has to be. A standby that has got further than the new primary was
+    /// promoted at can be brought back in the same way.
+    ///
+    /// # Errors
+    ///
+    /// As [`rewind`](Self::rewind).
+    pub fn rewind_through(&mut self, old_primary: &str, new_primary: &str, port: u16) -> Result<(), ServerError> {
         self.find(old_primary)?;
         if old_primary == new_primary {
             return Err(config::invalid(format!("{old_primary:?} cannot follow itself")));
         }
         let source = self.find(new_primary)?;
-        let port = source.port();
+        let direct = source.port();
         // Before anything else, so that the WAL needed from here on is kept.
         create_slots(source, &[old_primary])?;
         // Until its first checkpoint a promoted server's control file names the old timeline, and
@@ -45,22 +56,22 @@ impl Cluster {
         source.psql("checkpoint")?;
         let old = self.find_mut(old_primary)?;
         old.stop_fast()?;
-        old.rewind_to(port)?;
+        old.rewind_to(direct, port)?;
         old.start()?;
         wait_streaming(self.find(new_primary)?, &[old_primary])
     }
 }
 
 impl Server {
-    /// Undoes what the server at `port` has not, and makes this one its standby.
-    fn rewind_to(&self, port: u16) -> Result<(), ServerError> {
+    /// Undoes what the server at `source` has not, and makes this one its standby, by way of `port`.
+    fn rewind_to(&self, source: u16, port: u16) -> Result<(), ServerError> {
         let mut own = Vec::new();
         for file in OWN.map(|name| self.data_dir.join(name)) {
             let text = fs::read_to_string(&file)
                 .map_err(|error| ServerError::io(format!("cannot read {}", file.display()), error))?;
             own.push((file, text));
         }
-        let result = self.run_rewind(port);
+        let result = self.run_rewind(source);
         if let Some((_, automatic)) = own.last_mut() {
             // Here, where `follow` and `reconnect` write it too. The last one of a name counts.
             automatic.push_str(&config::render(&config::upstream(self.name(), port)));

@@ -1,0 +1,204 @@
+//! Writing histories down as `ryw-check` reads them.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::error::Error;
+
+/// What an operation was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Function {
+    Append,
+    Put,
+    Read,
+    Snap,
+    Send,
+    Recv,
+    Final,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    Ok,
+    Info,
+    Reset,
+}
+
+/// What a read returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Value {
+    List(Vec<i64>),
+    Register(Option<i64>),
+    Snapshot(BTreeMap<String, Vec<i64>>),
+}
+
+/// One line. Times are nanoseconds since the run began.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Line {
+    pub(crate) id: i64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) s: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) tab: u32,
+    pub(crate) f: Function,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) k: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) v: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) val: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ver: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) inv: Option<u64>,
+    pub(crate) ret: Option<u64>,
+    pub(crate) out: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) msg: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) level: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) epoch: Option<i64>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Line {
+    /// An operation about which nothing is known yet but what it is.
+    pub(crate) fn new(f: Function) -> Self {
+        Self {
+            id: 0,
+            s: String::new(),
+            tab: 0,
+            f,
+            k: None,
+            v: None,
+            val: None,
+            ver: None,
+            inv: None,
+            ret: None,
+            out: Outcome::Ok,
+            msg: None,
+            level: None,
+            node: None,
+            epoch: None,
+        }
+    }
+}
+
+/// The only writer of one history, with the only clock of the run.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    start: Instant,
+    file: Mutex<Lines>,
+}
+
+#[derive(Debug)]
+struct Lines {
+    file: BufWriter<File>,
+    /// What answers said besides, by id.
+    answers: Option<BufWriter<File>>,
+    written: i64,
+    failed: Option<std::io::Error>,
+}
+
+impl Writer {
+    /// A history at `path`, and beside it, where `answers` says so, what each answer said besides.
+    pub(crate) fn create(path: &Path, start: Instant, answers: bool) -> Result<Self, Error> {
+        let create = |path: &Path| match File::create(path) {
+            Ok(file) => Ok(BufWriter::with_capacity(1 << 18, file)),
+            Err(error) => Err(Error::new(format!("can't write {}", path.display()), error)),
+        };
+        let answers = answers.then(|| create(&path.with_extension("answers"))).transpose()?;
+        Ok(Self { start, file: Mutex::new(Lines { file: create(path)?, answers, written: 0, failed: None }) })
+    }
+
+    /// Nanoseconds since the run began.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Writes it down and returns its id. An error is kept for [`finish`](Self::finish).
+    pub(crate) fn write(&self, line: Line) -> i64 {
+        self.write_with(line, String::new)
+    }
+
+    /// The same, with what the answer said besides.
+    pub(crate) fn write_with(&self, mut line: Line, said: impl FnOnce() -> String) -> i64 {
+        let mut lines = self.file.lock();
+        lines.written += 1;
+        line.id = lines.written;
+        let written = serde_json::to_writer(&mut lines.file, &line).map_err(Into::into);
+        if let Err(error) = written.and_then(|()| lines.file.write_all(b"\n")) {
+            lines.failed.get_or_insert(error);
+        }
+        if let Some(answers) = &mut lines.answers
+            && let Err(error) = writeln!(answers, "{} {}", line.id, said())
+        {
+            lines.failed.get_or_insert(error);
+        }
+        line.id
+    }
+
+    /// How many operations there are.
+    pub(crate) fn len(&self) -> i64 {
+        self.file.lock().written
+    }
+
+    pub(crate) fn finish(&self) -> Result<(), Error> {
+        let mut lines = self.file.lock();
+        let result = match lines.failed.take() {
+            Some(error) => Err(error),
+            None => lines.file.flush().and_then(|()| lines.answers.as_mut().map_or(Ok(()), BufWriter::flush)),
+        };
+        result.map_err(Error::with("the history can't be written"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_the_checker_reads() {
+        let folder = std::env::temp_dir().join(format!("ryw-torture-history-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("history.jsonl");
+        let writer = Writer::create(&path, Instant::now(), true).unwrap();
+        let op = |f| Line { s: "a".into(), k: Some("k".into()), inv: Some(1), ret: Some(2), ..Line::new(f) };
+        writer.write_with(Line { v: Some(7), ..op(Function::Append) }, || "by r1".into());
+        let list = Some(Value::List(vec![7]));
+        writer.write(Line { val: list.clone(), level: Some("RYW"), node: Some("r1".into()), ..op(Function::Read) });
+        let lists = [("k".to_owned(), vec![7])].into();
+        writer.write(Line { val: Some(Value::Snapshot(lists)), k: None, ..op(Function::Snap) });
+        writer.write(Line { k: Some("r".into()), v: Some(1), ver: Some(5), epoch: Some(1), ..op(Function::Put) });
+        let register = Some(Value::Register(Some(1)));
+        writer.write(Line { k: Some("r".into()), val: register, ver: Some(5), ..op(Function::Read) });
+        writer.write(Line { k: Some("k".into()), val: list, ..Line::new(Function::Final) });
+        assert_eq!(writer.len(), 6);
+        writer.finish().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let answers = std::fs::read_to_string(path.with_extension("answers")).unwrap();
+        assert_eq!(answers.lines().next(), Some("1 by r1"));
+        std::fs::remove_dir_all(folder).unwrap();
+        let history = ryw_check::History::parse(&text).unwrap();
+        let report = ryw_check::check(&history, &ryw_check::Options::default());
+        assert_eq!((report.ops, report.violations), (6, vec![]));
+    }
+}

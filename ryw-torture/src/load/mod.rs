@@ -1,0 +1,170 @@
+//! The load: sessions of all kinds and levels, two tabs each, and those that measure.
+
+mod client;
+mod floors;
+mod judge;
+mod keys;
+mod session;
+mod stats;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use ryw_client::Session;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+
+pub(crate) use stats::{Stats, Sums};
+
+use self::{
+    client::{Carrier, Http, Jar, Named, http},
+    floors::{Floors, Promises},
+    keys::Keys,
+    session::{Group, Member},
+};
+use crate::{error::Error, history::Writer};
+
+/// How stale reads at BOUNDED may be.
+pub(crate) const BOUND: Duration = Duration::from_millis(1500);
+
+/// Sessions of each level for each one of the smallest group.
+const LEVELS: [(&str, usize); 7] =
+    [("RYW", 4), ("CAUSAL", 3), ("SESSION", 3), ("MONOTONIC", 2), ("BOUNDED", 1), ("STRONG", 1), ("EVENTUAL", 1)];
+
+/// How the load is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) seed: u64,
+    /// How many sessions there are, without those of the positive control.
+    pub(crate) sessions: usize,
+    /// Where the service's instances are.
+    pub(crate) targets: Vec<String>,
+    /// The beginning of the paths that are not behind the layer.
+    pub(crate) ungated: Option<String>,
+    /// How many requests of a thousand the client cuts short.
+    pub(crate) cancelled: u32,
+    /// Whether to write down what answers say besides.
+    pub(crate) answers: bool,
+}
+
+/// Load that is under way.
+#[derive(Debug)]
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    groups: Vec<Arc<Group>>,
+}
+
+/// What all sessions have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    settings: Settings,
+    http: Http,
+    pub(crate) history: Writer,
+    pub(crate) control: Writer,
+    pub(crate) stats: Stats,
+    values: std::sync::atomic::AtomicI64,
+    stopped: watch::Receiver<bool>,
+    /// What was found while the load ran.
+    found: Mutex<Option<String>>,
+}
+
+impl Load {
+    /// Starts it; histories go into `folder`.
+    pub(crate) fn start(settings: Settings, folder: &Path) -> Result<Self, Error> {
+        let (stop, stopped) = watch::channel(false);
+        let start = Instant::now();
+        let shared = Arc::new(Shared {
+            http: http(),
+            history: Writer::create(&folder.join("history.jsonl"), start, settings.answers)?,
+            control: Writer::create(&folder.join("control.jsonl"), start, false)?,
+            stats: Stats::default(),
+            values: 0.into(),
+            stopped,
+            found: Mutex::default(),
+            settings,
+        });
+        let mut load = Self { shared, tasks: JoinSet::new(), stop, groups: Vec::new() };
+        load.sessions()?;
+        load.control();
+        Ok(load)
+    }
+
+    fn sessions(&mut self) -> Result<(), Error> {
+        let settings = &self.shared.settings;
+        let parts: usize = LEVELS.iter().map(|(_, part)| part).sum();
+        let mut rng = fastrand::Rng::with_seed(settings.seed);
+        for (level, part) in LEVELS {
+            let count = (settings.sessions * part).div_ceil(parts);
+            let group = Arc::new(Group::new(level, Keys::new(level, 2 * count), count));
+            self.groups.push(Arc::clone(&group));
+            for number in 0..count {
+                let name = format!("{}{number}", level.to_ascii_lowercase());
+                let carrier = carrier(&name, level, number)?;
+                let member = Arc::new(Member {
+                    name,
+                    number,
+                    group: Arc::clone(&group),
+                    carrier,
+                    floors: Mutex::new(Floors::default()),
+                });
+                self.tasks.spawn(session::browse(Arc::clone(&self.shared), member, rng.fork()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The positive control: sessions without the layer, whose reads are bound to be stale.
+    fn control(&mut self) {
+        if self.shared.settings.ungated.is_none() {
+            return;
+        }
+        for number in 0..2 {
+            let rng = fastrand::Rng::with_seed(self.shared.settings.seed.wrapping_add(number));
+            self.tasks.spawn(session::control(Arc::clone(&self.shared), number, rng));
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// What was found while the load ran.
+    pub(crate) fn found(&self) -> Option<String> {
+        self.shared.found.lock().clone()
+    }
+
+    /// Asks the service itself for the surviving state of the keys in use last, where nobody can look past it.
+    pub(crate) async fn read_finals(&self) {
+        session::read_finals(&self.shared, &self.groups).await;
+    }
+
+    /// Ends it, and returns when all requests that were under way are over.
+    pub(crate) async fn stop(&mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Of each level, sessions of all kinds that it can have.
+fn carrier(name: &str, level: &str, number: usize) -> Result<Carrier, Error> {
+    // Messages carry tokens, which only `ryw-client` has.
+    let kinds = if level == "CAUSAL" { 1 } else { 4 };
+    Ok(match number % kinds {
+        1 => Carrier::Named(Arc::new(Named { name: name.to_owned(), acknowledges: false.into() })),
+        2 => Carrier::Cookie(Arc::new(Jar::default())),
+        kind => {
+            let mut session = Session::builder().send_to("127.0.0.1").send_to("localhost");
+            if kind == 3 || number % 2 == 1 {
+                session = session.id(name.parse().map_err(Error::with("the session's name"))?);
+            }
+            Carrier::Client(session.build().map_err(Error::with("the session"))?)
+        }
+    })
+}
+
+/// What the check that goes along looks for.
+fn promises(level: &str) -> Promises {
+    let session = matches!(level, "SESSION" | "CAUSAL" | "STRONG");
+    Promises { own_writes: session || level == "RYW", monotonic: session || level == "MONOTONIC" }
+}

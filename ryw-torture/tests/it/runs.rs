@@ -1,0 +1,84 @@
+//! Short runs: each verdict, and nothing left behind.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A folder for results, and one for what has to be gone afterwards.
+struct Folders {
+    _all: tempfile::TempDir,
+    out: PathBuf,
+    temporary: PathBuf,
+}
+
+fn torture(arguments: &[&str]) -> (Command, Folders) {
+    let all = tempfile::tempdir().unwrap();
+    // The servers' user has to get through.
+    fs::set_permissions(all.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (out, temporary) = (all.path().join("out"), all.path().join("temporary"));
+    fs::create_dir(&temporary).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ryw-torture"));
+    command.args(["--sessions", "8", "--seed", "1", "--out"]).arg(&out).args(arguments).env("TMPDIR", &temporary);
+    (command, Folders { _all: all, out, temporary })
+}
+
+fn run(arguments: &[&str]) -> (Output, Folders) {
+    let (mut command, folders) = torture(arguments);
+    let output = command.output().unwrap();
+    assert_eq!(fs::read_dir(&folders.temporary).unwrap().count(), 0, "something was left behind");
+    (output, folders)
+}
+
+#[test]
+fn a_run_is_clean_and_says_so_in_files() {
+    let (output, folders) =
+        run(&["--seconds", "8", "--failovers", "1", "--min-failovers", "1", "--min-temptations", "1"]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(printed.contains("verdict: clean"), "{printed}");
+    let text = |name| fs::read_to_string(folders.out.join(name)).unwrap();
+    assert!(text("plan.txt").starts_with("lossy failover"));
+    assert!(text("timeline.svg").contains("lossy failover"));
+    let summary: serde_json::Value = serde_json::from_str(&text("summary.json")).unwrap();
+    assert_eq!((&summary["verdict"], &summary["faults"]["lossy failover"]), (&"clean".into(), &1.into()));
+    assert!(summary["control"].as_u64().unwrap() > 0, "{summary}");
+}
+
+#[test]
+fn a_run_past_the_layer_is_stopped_and_violated() {
+    let (output, _folders) = run(&["--seconds", "30", "--failovers", "0", "--bypass"]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(printed.contains("the check that goes along stopped the run"), "{printed}");
+    assert!(printed.contains("RYW session"), "the checker finds it as well: {printed}");
+}
+
+#[test]
+fn a_run_below_its_floors_is_void() {
+    let (output, _folders) = run(&["--seconds", "3", "--failovers", "0", "--min-failovers", "1"]);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(printed.contains("below the floor: fault failover: 0 of 1"), "{printed}");
+}
+
+#[test]
+fn a_run_that_is_ended_leaves_nothing_behind() {
+    let (mut command, folders) = torture(&["--seconds", "600", "--failovers", "0"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert_eq!(first, "seed 1\n");
+    while !folders.out.join("instance-2.log").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+    assert_eq!(fs::read_dir(&folders.temporary).unwrap().count(), 0);
+}
