@@ -128,7 +128,7 @@ function showHealth() {
 // ---- the five answers
 
 function showAnswers() {
-  const { routing, health, losses, epoch } = live;
+  const { routing, health, losses, checks, epoch } = live;
   const reads = routing.reads_by_replicas + routing.reads_by_primary;
   const share = reads === 0 ? 0 : (100 * routing.reads_by_primary) / reads;
   const percent = `${share < 10 && share > 0 ? share.toFixed(1) : Math.round(share)} %`;
@@ -152,8 +152,10 @@ function showAnswers() {
 
   const allowed = routing.reasons.find((reason) => reason.reason === 'stale-allowed')?.replica ?? 0;
   const old = allowed > 0 ? ` ${count(allowed, 'read', 'reads')} asked for a level that allows old data.` : '';
-  if (routing.unachieved === 0) answer('a-stale', 'No', `Each answer kept what its level promises, as far as positions tell.${old}`);
-  else answer('a-stale', count(routing.unachieved, 'answer', 'answers'), `showed less than the level promises, and said so.${old}`, 'degraded');
+  const checked = checks.decided_total === 0 ? '' : ` ${count(checks.decided_total, 'spot check', 'spot checks')} found the same on the primary.`;
+  if (checks.violations > 0) answer('a-stale', 'Yes', `${count(checks.violations, 'spot check', 'spot checks')} in the last 15 minutes proved that a replica showed less than its session had to see. The log names it.`, 'critical');
+  else if (routing.unachieved === 0) answer('a-stale', 'No', `Each answer kept what its level promises, as far as positions tell.${checks.violations_total === 0 ? checked : ''}${old}`);
+  else answer('a-stale', count(routing.unachieved, 'answer', 'answers'), `did not keep what the level promises, and said so.${old}`, 'degraded');
 
   const unknown = losses.unknown_outcomes === 0 ? '' : ` Of ${count(losses.unknown_outcomes, 'write', 'writes')} nobody knows whether they were made.`;
   if (losses.told > 0) answer('a-lost', 'Yes', `${count(losses.told, 'answer', 'answers')} in the last 15 minutes told of work that did not survive a failover.${unknown}`, 'critical');
@@ -214,10 +216,17 @@ function showRest() {
   ])), 'No session yet.');
   facts('store', store === null ? [['Marks are kept in this process', 'no store']] : [
     ['Shared store', store.away_seconds === null ? 'answers' : `away for ${duration(store.away_seconds)}`, store.away_seconds !== null],
+    ['Last answered', store.heard_seconds === null ? 'never' : `${duration(store.heard_seconds)} ago`],
     ['Tries since it went away', number.format(store.tries)],
     ['Subjects whose marks wait to be delivered', number.format(store.backlog), store.backlog > 0],
     ['The oldest has waited for', duration(store.oldest_seconds)],
     ['Outbox on disk', store.outbox_failed ? 'can’t be written' : bytes(store.outbox_bytes), store.outbox_failed],
+  ]);
+  const { checks } = live;
+  facts('checks', checks.all_total === 0 ? [['Reads compared with the primary', 'none']] : [
+    ['Reads compared with the primary', number.format(checks.all_total)],
+    ['of which have decided something', number.format(checks.decided_total)],
+    ['Violations proved', number.format(checks.violations_total), checks.violations_total > 0],
   ]);
   facts('losses', [
     ['Answers that told of a loss', number.format(losses.told_total), losses.told > 0],

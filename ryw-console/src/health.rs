@@ -24,8 +24,8 @@ use crate::Recorder;
 
 pub use crate::latency::Percentiles;
 
-/// For how long a loss counts, in seconds.
-const LOSS_SECONDS: u64 = 5 * 60;
+/// For how long a loss and a violation count, in seconds.
+const RECENT_SECONDS: u64 = 5 * 60;
 
 /// How well something is. The worst finding is the verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -122,7 +122,7 @@ pub struct Health {
 pub struct Finding {
     /// How bad it is.
     pub status: Status,
-    /// Which check found it: `primary`, `node`, `lag`, `store`, `backlog`, `retries`, `outbox`, `latency` or `loss`.
+    /// Which check found it: `primary`, `node`, `lag`, `store`, `backlog`, `retries`, `outbox`, `latency`, `loss` or `violation`.
     pub check: &'static str,
     /// The node that it is about.
     pub node: Option<String>,
@@ -166,7 +166,14 @@ pub fn health(layer: &RywLayer, recorder: &Recorder, thresholds: &Thresholds) ->
     for (what, measured) in [("reads", reads), ("writes", writes)] {
         judge_latency(what, measured, thresholds, &mut found);
     }
-    let told = recorder.sum(LOSS_SECONDS).lost_told;
+    let recent = recorder.sum(RECENT_SECONDS);
+    let violations = recent.violations;
+    if violations > 0 {
+        found.add(Status::Critical, "violation", || {
+            format!("{violations} spot checks of the last 5 minutes prove that a replica showed a session less than it had to see.")
+        });
+    }
+    let told = recent.lost_told;
     if told > 0 {
         // The instance itself is well.
         found.add(Status::Degraded, "loss", || {

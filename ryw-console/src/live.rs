@@ -2,7 +2,7 @@
 
 use ryw_core::Reason;
 use serde::Serialize;
-use tower_ryw::{RywLayer, StatsSnapshot, StoreHealth};
+use tower_ryw::{Checked, RywLayer, StatsSnapshot, StoreHealth};
 
 use crate::{
     Recorder,
@@ -27,6 +27,7 @@ pub(crate) struct Live {
     sessions: Sessions,
     store: Option<Store>,
     losses: Losses,
+    checks: Checks,
 }
 
 /// Requests by route and reason.
@@ -77,6 +78,8 @@ struct Sessions {
 #[derive(Debug, Serialize)]
 struct Store {
     away_seconds: Option<f64>,
+    /// Since it last answered.
+    heard_seconds: Option<f64>,
     tries: u32,
     backlog: usize,
     oldest_seconds: Option<f64>,
@@ -84,6 +87,17 @@ struct Store {
     full: bool,
     outbox_bytes: u64,
     outbox_failed: bool,
+}
+
+/// Reads that were made again on the primary, since the process was started.
+#[derive(Debug, Serialize)]
+struct Checks {
+    /// Violations of the last 15 minutes.
+    violations: u32,
+    violations_total: u64,
+    /// Those that have decided something: the primary answered the same, or it was a violation.
+    decided_total: u64,
+    all_total: u64,
 }
 
 /// What was lost, or may have been.
@@ -128,6 +142,20 @@ pub(crate) fn live(layer: &RywLayer, recorder: &Recorder, thresholds: &Threshold
             tokens_refused_total: stats.tokens_refused,
         },
         store: store.map(Store::from),
+        checks: checks(&stats, &seen),
+    }
+}
+
+fn checks(stats: &StatsSnapshot, seen: &Seen) -> Checks {
+    let sum = |of: &[Checked]| {
+        let counted = stats.checked.iter().filter(|(found, _)| of.contains(found));
+        counted.map(|(_, count)| count).sum()
+    };
+    Checks {
+        violations: seen.violations,
+        violations_total: sum(&[Checked::Violation]),
+        decided_total: sum(&[Checked::Agreed, Checked::Violation]),
+        all_total: sum(&Checked::ALL),
     }
 }
 
@@ -172,6 +200,7 @@ impl From<StoreHealth> for Store {
     fn from(health: StoreHealth) -> Self {
         Self {
             away_seconds: health.away.map(|away| away.as_secs_f64()),
+            heard_seconds: health.heard.map(|heard| heard.as_secs_f64()),
             tries: health.tries,
             backlog: health.backlog,
             oldest_seconds: health.oldest.map(|oldest| oldest.as_secs_f64()),

@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use ryw_core::Lost;
 use tokio::time::Instant;
-use tower_ryw::{Observe, Recorded, Routed};
+use tower_ryw::{Checked, Observe, Recorded, Routed, SpotCheck};
 
 use crate::{
     decisions::{Decision, Decisions, SessionSum},
@@ -131,6 +131,15 @@ impl Observe for Recorder {
             let second = self.second();
             let mut memory = self.0.memory.lock();
             let count = &mut memory.series.at(second).unknown_outcomes;
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn checked(&self, event: &SpotCheck<'_>) {
+        if event.found == Checked::Violation {
+            let second = self.second();
+            let mut memory = self.0.memory.lock();
+            let count = &mut memory.series.at(second).violations;
             *count = count.saturating_add(1);
         }
     }

@@ -97,10 +97,13 @@ impl Console {
 }
 
 async fn all(State(shown): State<Arc<Shown>>) -> Json<Live> {
+    // Nobody has asked it while there were no requests.
+    shown.layer.ask_store().await;
     Json(live::live(&shown.layer, &shown.recorder, &shown.thresholds))
 }
 
 async fn verdict(State(shown): State<Arc<Shown>>) -> Response {
+    shown.layer.ask_store().await;
     let health = health(&shown.layer, &shown.recorder, &shown.thresholds);
     let code = if health.status == Status::Critical { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(health)).into_response()

@@ -29,6 +29,8 @@ pub(crate) struct Seen {
     pub(crate) unachieved: u32,
     /// Answers that told of a loss.
     pub(crate) lost_told: u32,
+    /// Reads that did not show what their session had to see.
+    pub(crate) violations: u32,
     /// Writes of which nobody knows whether they were made.
     pub(crate) unknown_outcomes: u32,
 }
@@ -92,6 +94,7 @@ impl Seen {
         }
         self.unachieved = self.unachieved.saturating_add(other.unachieved);
         self.lost_told = self.lost_told.saturating_add(other.lost_told);
+        self.violations = self.violations.saturating_add(other.violations);
         self.unknown_outcomes = self.unknown_outcomes.saturating_add(other.unknown_outcomes);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     guarded::Guarded,
     memory::LocalStore,
-    observe::{DecisionLog, Observe, Recorded, Routed, SpotCheck, Stats},
+    observe::{DecisionLog, Observe, Recorded, Refused, Routed, SpotCheck, Stats},
     policy::{Policy, RequestHead},
     topology::Topology,
     window::Window,
@@ -128,6 +128,11 @@ impl Budget {
         self.taken.fetch_update(Relaxed, Relaxed, room).ok()?;
         Some(Permit(Arc::clone(&self.taken)))
     }
+
+    /// How many of how many places are taken.
+    pub(crate) fn state(&self) -> (usize, usize) {
+        (self.taken.load(Relaxed), self.limit)
+    }
 }
 
 impl Drop for Permit {
@@ -151,6 +156,20 @@ impl Config {
         self.stats.recorded(event);
         if let Some(observer) = &self.observer {
             observer.recorded(event);
+        }
+    }
+
+    pub(crate) fn refused(&self, why: Refused) {
+        self.stats.refused(why);
+        if let Some(observer) = &self.observer {
+            observer.refused(why);
+        }
+    }
+
+    pub(crate) fn conflicted(&self) {
+        self.stats.conflicted();
+        if let Some(observer) = &self.observer {
+            observer.conflicted();
         }
     }
 

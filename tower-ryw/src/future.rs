@@ -24,7 +24,9 @@ use crate::{
     decide::Excluded,
     identify::Identity,
     lookup::{self, Lookup, Required},
-    outcome::{Outcome, outcome, unanswered},
+    observe::Refused,
+    outcome::{Outcome, is_conflict, outcome, unanswered},
+    policy::Intent,
     problem::{AnswerBody, Protocol, Refusal},
     record::{Announcement, Effect, Saved, announce, hold_announced, record, record_now},
     route::{Attempt, attempt, route},
@@ -124,8 +126,8 @@ impl Drop for Guard {
         if unanswered(context.identity().terms.intent, context.end().told) == Outcome::Unknown {
             // This may run while a panic unwinds: one in somebody's observer must not end the process.
             let recorded = catch_unwind(AssertUnwindSafe(|| {
-                context.record_unknown();
-                context.report(&self.span);
+                let saved = context.record_unknown();
+                context.report(&self.span, Some(&saved));
             }));
             if recorded.is_err() {
                 tracing::error!("an observer or a mark store panicked");
@@ -202,8 +204,10 @@ async fn admit(config: Arc<Config>, scope: Scope) -> Prepared {
     let announcement = match announce(store, &config, &keys).await {
         Ok(announcement) => announcement,
         Err(error) => {
-            tracing::warn!(%error, "a write is refused: it can't be announced");
-            config.stats.refused();
+            if config.stats.may_log_trouble() {
+                tracing::warn!(%error, "a write is refused: it can't be announced");
+            }
+            config.refused(Refused::NotAnnounced);
             return Err(Refusal::not_announced());
         }
     };
@@ -214,7 +218,7 @@ async fn admit(config: Arc<Config>, scope: Scope) -> Prepared {
 }
 
 fn refuse(config: &Config, required: &Required, reason: Reason) -> Refusal {
-    config.stats.refused();
+    config.refused(Refused::NotFresh(reason));
     let lost = config.topology.as_ref().and_then(|topology| topology.view().lost(&required.marks));
     match lost.filter(|_| reason == Reason::Lost) {
         Some(lost) => {
@@ -386,7 +390,11 @@ pub(crate) fn conclude(
 }
 
 fn finish<R, E>(context: &RywContext, span: &Span, saved: Option<Saved>, answer: &mut Result<Response<R>, E>) {
-    context.report(span);
+    context.report(span, saved.as_ref());
+    let writes = context.identity().terms.intent == Intent::Write;
+    if writes && answer.as_ref().is_ok_and(is_conflict) {
+        context.config().conflicted();
+    }
     if let Some(saved) = &saved {
         trace::recorded(span, saved.event, &saved.marks);
     }

@@ -1,6 +1,10 @@
 //! How the layer is made.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use ryw_core::{Key, Keyring, Level, MarkStore, Subject, Tenant};
 use tower_layer::Layer;
@@ -160,10 +164,43 @@ impl RywLayer {
         self.config.given_store.as_ref().map(Guarded::health)
     }
 
+    /// As [`store_health`](Self::store_health), but a store that nobody has heard of for a second is asked first, within the
+    /// [deadline](RywLayerBuilder::store_deadline): that of an instance without requests is as old as its last one. Cancelling
+    /// it changes nothing.
+    pub async fn ask_store(&self) -> Option<StoreHealth> {
+        let store = self.config.given_store.as_ref()?;
+        store.ask_if_silent().await;
+        Some(store.health())
+    }
+
+    /// How many of how many places in the primary's [budget](RywLayerBuilder::primary_budget) are taken.
+    #[must_use]
+    pub fn primary_budget(&self) -> (usize, usize) {
+        self.config.budget.state()
+    }
+
+    /// A handle that does not keep the layer alive: for those who look at it from time to time.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRywLayer {
+        WeakRywLayer(Arc::downgrade(&self.config))
+    }
+
     /// The nodes that the layer routes by, if it knows positions.
     #[must_use]
     pub fn topology(&self) -> Option<&Topology> {
         self.config.topology.as_ref()
+    }
+}
+
+/// A [`RywLayer`], for as long as somebody else has it or serves with it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct WeakRywLayer(Weak<Config>);
+
+impl WeakRywLayer {
+    /// The layer, if it is still there.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<RywLayer> {
+        self.0.upgrade().map(|config| RywLayer { config })
     }
 }
 

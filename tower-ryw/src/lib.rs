@@ -86,9 +86,9 @@ pub use grpc::GrpcMethods;
 #[cfg(feature = "grpc-schema")]
 pub use grpc::SchemaError;
 pub use guarded::StoreHealth;
-pub use layer::{RywLayer, RywLayerBuilder};
+pub use layer::{RywLayer, RywLayerBuilder, WeakRywLayer};
 pub use memory::{LocalStore, LocalStoreBuilder};
-pub use observe::{Checked, Observe, Recorded, Routed, SpotCheck, Stats, StatsSnapshot};
+pub use observe::{Checked, Observe, Recorded, Refused, Routed, SpotCheck, Stats, StatsSnapshot};
 pub use policy::{Classify, Intent, Ladder, RequestHead, RouteRule, SafeMethods};
 pub use problem::AnswerBody;
 pub use record::Run;

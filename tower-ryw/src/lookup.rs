@@ -43,7 +43,9 @@ pub(crate) fn load(config: &Config, identity: &Identity) -> StoreFuture<Loaded> 
 /// What is required, when the store has answered and nothing is unknown; otherwise what still has to be found out.
 pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Loaded, StoreError>) -> Lookup {
     let loaded = loaded.unwrap_or_else(|error| {
-        tracing::warn!(%error, "marks are unknown: the mark store did not answer");
+        if config.stats.may_log_trouble() {
+            tracing::warn!(%error, "marks are unknown: the mark store did not answer");
+        }
         Loaded { marks: Marks::unknown(), incomplete: true, ..Loaded::default() }
     });
     let Loaded { marks: own, floor, mut unsettled, floored, incomplete: store_failed, .. } = loaded;

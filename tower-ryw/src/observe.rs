@@ -52,6 +52,14 @@ pub trait Observe: fmt::Debug + Send + Sync + 'static {
         let _ = lost;
     }
 
+    /// The layer has answered a request itself; the service was not called.
+    fn refused(&self, why: Refused) {
+        let _ = why;
+    }
+
+    /// The service has turned a write down because somebody else had written first: HTTP 409 or 412, gRPC `ABORTED`.
+    fn conflicted(&self) {}
+
     /// A read that a replica had served was compared with the primary by a [`SpotCheckLayer`](crate::SpotCheckLayer). Called
     /// within the check's span, which is linked to the request's.
     fn checked(&self, event: &SpotCheck<'_>) {
@@ -81,6 +89,16 @@ impl<A: Observe, B: Observe> Observe for (A, B) {
         self.1.lost_told(lost);
     }
 
+    fn refused(&self, why: Refused) {
+        self.0.refused(why);
+        self.1.refused(why);
+    }
+
+    fn conflicted(&self) {
+        self.0.conflicted();
+        self.1.conflicted();
+    }
+
     fn checked(&self, event: &SpotCheck<'_>) {
         self.0.checked(event);
         self.1.checked(event);
@@ -102,6 +120,14 @@ impl<T: Observe + ?Sized> Observe for Arc<T> {
 
     fn lost_told(&self, lost: Lost) {
         (**self).lost_told(lost);
+    }
+
+    fn refused(&self, why: Refused) {
+        (**self).refused(why);
+    }
+
+    fn conflicted(&self) {
+        (**self).conflicted();
     }
 
     fn checked(&self, event: &SpotCheck<'_>) {
@@ -173,6 +199,30 @@ impl Recorded {
     }
 }
 
+/// Why the layer has answered a request itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refused {
+    /// It can't be understood, or the client did not mean it so.
+    Invalid,
+    /// Nothing that may serve it is fresh enough or reachable; or, for a write, what it would follow is not there.
+    NotFresh(Reason),
+    /// A strict write that could not be announced to the other instances.
+    NotAnnounced,
+}
+
+impl Refused {
+    /// The word for it in metrics: that of the [`Reason`], `invalid` or `not-announced`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::NotFresh(reason) => reason.word(),
+            Self::NotAnnounced => "not-announced",
+        }
+    }
+}
+
 /// What comparing one read with the primary has shown, see [`SpotCheckLayer`](crate::SpotCheckLayer).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -227,10 +277,12 @@ pub struct Stats {
     recorded: [AtomicU64; 5],
     tokens_refused: AtomicU64,
     refused: AtomicU64,
+    conflicts: AtomicU64,
     lost_told: AtomicU64,
     checked: [AtomicU64; Checked::ALL.len()],
     degraded_log: LineLimit,
     lost_log: LineLimit,
+    trouble_log: LineLimit,
     violation_log: LineLimit,
 }
 
@@ -250,6 +302,8 @@ pub struct StatsSnapshot {
     pub tokens_refused: u64,
     /// Requests that were refused by the layer.
     pub refused: u64,
+    /// Writes that the service has turned down because somebody else had written first.
+    pub conflicts: u64,
     /// Answers which said that something their session had written or seen did not survive a failover.
     pub lost_told: u64,
     /// Reads that were compared with the primary, by what was found; see [`SpotCheckLayer`](crate::SpotCheckLayer).
@@ -263,16 +317,19 @@ impl Stats {
             recorded: Default::default(),
             tokens_refused: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
             lost_told: AtomicU64::new(0),
             checked: Default::default(),
             degraded_log: LineLimit::default(),
             lost_log: LineLimit::default(),
+            trouble_log: LineLimit::default(),
             violation_log: LineLimit::default(),
         }
     }
 
-    pub(crate) fn refused(&self) {
-        self.refused.fetch_add(1, Relaxed);
+    /// Whether there may be one more line about a store that gives trouble: it gives the same to every request.
+    pub(crate) fn may_log_trouble(&self) -> bool {
+        self.trouble_log.may_write()
     }
 
     /// The counters now.
@@ -295,6 +352,7 @@ impl Stats {
             degraded_marks: recorded(Recorded::WithoutPosition) + recorded(Recorded::NotStored),
             tokens_refused: self.tokens_refused.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            conflicts: self.conflicts.load(Relaxed),
             lost_told: self.lost_told.load(Relaxed),
             checked: Checked::ALL.map(|found| (found, self.checked[found as usize].load(Relaxed))),
         }
@@ -324,6 +382,15 @@ impl Observe for Stats {
         if self.lost_log.may_write() {
             tracing::warn!(epoch = epoch.get(), was = was.get(), "a session is told that acknowledged work is lost");
         }
+    }
+
+    fn refused(&self, why: Refused) {
+        self.refused.fetch_add(1, Relaxed);
+        tracing::debug!(why = why.word(), "request refused");
+    }
+
+    fn conflicted(&self) {
+        self.conflicts.fetch_add(1, Relaxed);
     }
 
     fn checked(&self, event: &SpotCheck<'_>) {

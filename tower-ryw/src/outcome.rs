@@ -2,7 +2,7 @@
 //!
 //! Three answers, not two. Pure.
 
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 pub(crate) use ryw_core::Outcome;
 
 use crate::policy::Intent;
@@ -31,6 +31,12 @@ pub(crate) fn outcome<B>(intent: Intent, told: Told, response: &Response<B>) -> 
     }
 }
 
+/// Whether a write was turned down because somebody else had written first.
+pub(crate) fn is_conflict<B>(response: &Response<B>) -> bool {
+    let aborted = response.headers().get("grpc-status").is_some_and(|status| status.as_bytes() == b"10");
+    aborted || matches!(response.status(), StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED)
+}
+
 /// The outcome of a request that ended without an answer: an error, a panic, a client that left.
 pub(crate) fn unanswered(intent: Intent, told: Told) -> Outcome {
     match (told, intent) {
@@ -41,8 +47,6 @@ pub(crate) fn unanswered(intent: Intent, told: Told) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-
     use super::*;
 
     fn check(intent: Intent, told: Told, status: u16, grpc: Option<&'static str>, expected: Outcome) {

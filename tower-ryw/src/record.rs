@@ -270,7 +270,7 @@ pub(crate) fn record_unknown(config: &Config, keys: &[SubjectKey]) -> Saved {
                 // Ends by the store's deadline.
                 drop(runtime.spawn(async move {
                     if let Err(error) = join.await {
-                        tracing::warn!(%error, "the mark of an unknown outcome was not stored");
+                        tracing::debug!(%error, "the mark of an unknown outcome was not stored");
                     }
                 }));
                 Ok(())
@@ -325,7 +325,9 @@ fn hold(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec<Ended>, announce
                 Some(announcement) => announcement.renew(&keys, &renewed).await,
                 None => config.store.join(&keys, &renewed).await,
             };
-            if let Err(error) = stored {
+            if let Err(error) = stored
+                && config.stats.may_log_trouble()
+            {
                 tracing::warn!(%error, "the mark of an unfinished write was not renewed");
             }
         }
@@ -343,7 +345,8 @@ fn saved(stored: Result<(), StoreError>, update: Update, event: Recorded, settle
     match stored {
         Ok(()) => Saved { marks, event, settles },
         Err(error) => {
-            tracing::warn!(%error, "a mark was not stored");
+            // That it is degraded is logged where it is counted, and not more often than is good.
+            tracing::debug!(%error, "a mark was not stored");
             Saved { marks, event: Recorded::NotStored, settles }
         }
     }

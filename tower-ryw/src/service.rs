@@ -16,6 +16,7 @@ use crate::{
     context::Scope,
     future::{ResponseFuture, Start, start},
     identify::identify,
+    observe::Refused,
     problem::{AnswerBody, Protocol},
     trace,
 };
@@ -80,7 +81,7 @@ where
         let identity = match identify(&self.config, (&request).into()) {
             Ok(identity) => identity,
             Err(refusal) => {
-                self.config.stats.refused();
+                self.config.refused(Refused::Invalid);
                 return ResponseFuture::refuse(span, refusal, protocol);
             }
         };

@@ -24,6 +24,11 @@ pub(crate) struct Cli {
     #[arg(long, global = true)]
     pub(crate) secure_cookie: bool,
 
+    /// Make one in so many reads of replicas again on the primary, and tell where their sessions were shown too little
+    /// [default: none]
+    #[arg(long, global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) spot_check_one_in: Option<u32>,
+
     #[command(flatten)]
     pub(crate) console: ConsoleOptions,
 
@@ -138,6 +143,7 @@ mod tests {
             (&["--allow-origin", "https://app.example.com/"], ["--allow-origin", "without a path"]),
             (&["--allow-origin", "app.example.com"], ["--allow-origin", "https://app.example.com"]),
             (&["demo", "--seconds", "0"], ["--seconds", "1..=3600"]),
+            (&["--spot-check-one-in", "0"], ["--spot-check-one-in", "0 is not in"]),
             (&["--console", "9090"], ["--console", "invalid socket address"]),
             (&["--console-token-file", "secret"], ["--console", "required"]),
             (&["fly"], ["fly", "unrecognized subcommand"]),

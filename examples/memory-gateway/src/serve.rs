@@ -11,7 +11,7 @@ use ryw_core::wire;
 use ryw_telemetry::Metrics;
 use tokio::net::TcpListener;
 use tower_http::cors::CorsLayer;
-use tower_ryw::{CookiePolicy, RywLayer};
+use tower_ryw::{CookiePolicy, RywLayer, SpotCheckLayer};
 
 use crate::{
     backend::{Backend, Via},
@@ -75,8 +75,12 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
 /// All routes: the values inside of the layer, the operators' routes outside. What is only for administrators is not for
 /// other machines.
 fn app(cli: &Cli, insight: Insight) -> Router {
-    let memory = memory(App { backend: insight.backend.clone(), via: Via::Request }).layer(insight.layer.clone());
-    let app = memory.merge(operators(insight.clone()));
+    let memory = memory(App { backend: insight.backend.clone(), via: Via::Request });
+    let memory = match cli.spot_check_one_in {
+        Some(reads) => memory.layer(SpotCheckLayer::one_in(reads)),
+        None => memory,
+    };
+    let app = memory.layer(insight.layer.clone()).merge(operators(insight.clone()));
     let app = if cli.listen.ip().is_loopback() { app.merge(statistics(insight)) } else { app };
     // Outside of the layer: a preflight is no read.
     if cli.allow_origin.is_empty() { app } else { app.layer(cors(&cli.allow_origin)) }
@@ -89,7 +93,7 @@ fn insight(cli: &Cli, backend: &Backend) -> Result<Insight, Box<dyn Error>> {
     let meter = prometheus.meter();
     let (metrics, recorder) = (Metrics::new(&meter), Recorder::new());
     let layer = shared
-        .layer()
+        .layer(&metrics)
         .observer((metrics.clone(), recorder.clone()))
         .from_env()?
         .positions(backend.topology().clone())

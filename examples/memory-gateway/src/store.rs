@@ -4,7 +4,7 @@ use std::{error::Error, sync::Arc};
 
 use ryw_core::MarkStore;
 use ryw_redis::{QuorumStore, RedisStore};
-use ryw_telemetry::opentelemetry::metrics::Meter;
+use ryw_telemetry::{Metrics, opentelemetry::metrics::Meter};
 use tower_ryw::{RywLayer, RywLayerBuilder, StoreHealth};
 
 /// The stores that instances share.
@@ -35,11 +35,11 @@ impl Shared {
         })
     }
 
-    pub(crate) fn layer(&self) -> RywLayerBuilder {
+    pub(crate) fn layer(&self, metrics: &Metrics) -> RywLayerBuilder {
         match self {
             Self::None => RywLayer::builder(),
-            Self::One(store) => RywLayer::builder().store(store.clone()),
-            Self::Several(store) => RywLayer::builder().store(store.clone()),
+            Self::One(store) => RywLayer::builder().store(metrics.store(store.clone())),
+            Self::Several(store) => RywLayer::builder().store(metrics.store(store.clone())),
         }
     }
 
@@ -48,6 +48,7 @@ impl Shared {
         let ms = |age: std::time::Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let mut said = serde_json::json!({ "kind": self.kind(), "marks": marks });
         if let Some(health) = health {
+            said["heard_ms"] = health.heard.map(ms).into();
             said["away_ms"] = health.away.map(ms).into();
             said["outbox"] = serde_json::json!({
                 "backlog": health.backlog,

@@ -10,7 +10,10 @@ use http_body_util::Full;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
-use ryw_core::{ClusterId, Epoch, Keyring, Position};
+use ryw_core::{
+    ClusterId, Epoch, Keyring, Loaded, Marks, Position, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Unsettled,
+    Update,
+};
 use ryw_telemetry::Metrics;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_ryw::{
@@ -94,6 +97,115 @@ async fn requests_nodes_and_the_store_are_seen() {
     assert_eq!(collected.value("ryw_store_available"), 1.0);
     assert_eq!(collected.value("ryw_outbox_backlog"), 0.0);
     assert!(!collected.text().contains("me\""), "nothing of a client's becomes a label");
+}
+
+/// What a client sends, and however often it sends something else, is no label.
+#[tokio::test(start_paused = true)]
+async fn hostile_names_make_no_series() {
+    let (provider, collected) = Collected::new();
+    let metrics = Metrics::new(&provider.meter("test"));
+    let layer = RywLayer::builder()
+        .store(metrics.store(LocalStore::new()))
+        .signing_keys(Keyring::random().unwrap())
+        .observer(metrics.clone())
+        .build()
+        .unwrap();
+    metrics.watch(&layer);
+    let service = layer.layer(service_fn(async |request: Request<()>| {
+        let status = if request.method() == "PUT" { 409 } else { 200 };
+        Ok::<_, Infallible>(Response::builder().status(status).body(Full::<Bytes>::default()).unwrap())
+    }));
+    let send = async |number: u32| {
+        let method = match number % 5 {
+            0 => "GET".to_owned(),
+            1 => "POST".to_owned(),
+            2 => "PUT".to_owned(),
+            3 => "HEAD".to_owned(),
+            _ => format!("M{number}"),
+        };
+        let level = ["RYW", "EVENTUAL", "STRONG", "nonsense"][number as usize / 5 % 4];
+        let request =
+            Request::builder().method(&*method).uri(format!("/{number}")).header("x-session-id", format!("s{number}"));
+        let request = request.header("x-consistency-level", level).header("ryw-token", format!("forged{number}"));
+        drop(service.clone().oneshot(request.body(()).unwrap()).await.unwrap());
+    };
+    for number in 0..1000 {
+        send(number).await;
+    }
+    let series = || collected.text().lines().filter(|line| !line.starts_with('#')).count();
+    let before = series();
+    for number in 1000..100_000 {
+        send(number).await;
+    }
+    assert_eq!(series(), before, "{}", collected.text());
+    assert!(collected.value("ryw_write_conflicts_total") >= 1.0, "{}", collected.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_is_not_kept_alive() {
+    let (provider, collected) = Collected::new();
+    let metrics = Metrics::new(&provider.meter("test"));
+    let topology = Topology::new();
+    let mut primary = topology.add("p");
+    primary.begin().report(Reading::new(Role::Primary, at(100)));
+    let layer = RywLayer::builder().positions(topology).observer(metrics.clone()).build().unwrap();
+    metrics.watch(&layer);
+    assert_eq!(collected.value("ryw_sessions_active"), 0.0);
+    assert_eq!(collected.value("ryw_primary_budget_limit"), 256.0);
+    let weak = layer.downgrade();
+    drop(layer);
+    assert!(weak.upgrade().is_none());
+    assert!(!collected.text().contains("ryw_node_up{"), "{}", collected.text());
+}
+
+/// A store that is late is given up, and one that fails says how.
+#[derive(Debug)]
+struct Bad;
+
+impl ryw_core::MarkStore for Bad {
+    fn load(&self, _: &[SubjectKey]) -> StoreFuture<Loaded> {
+        StoreFuture::boxed(std::future::pending())
+    }
+
+    fn join(&self, _: &[SubjectKey], _: &Update) -> StoreFuture<()> {
+        StoreFuture::boxed(async {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            Err(StoreError::new(StoreErrorKind::Corrupt))
+        })
+    }
+
+    fn settle(&self, _: &[Unsettled], _: Option<Position>) -> StoreFuture<()> {
+        StoreFuture::ready(())
+    }
+
+    fn acknowledge(&self, _: &[SubjectKey], _: &Marks) -> StoreFuture<()> {
+        StoreFuture::failed(StoreError::new(StoreErrorKind::Unavailable))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_is_measured() {
+    let (provider, collected) = Collected::new();
+    let metrics = Metrics::new(&provider.meter("test"));
+    let layer = RywLayer::builder()
+        .store(metrics.store(Bad))
+        .signing_keys(Keyring::random().unwrap())
+        .observer(metrics.clone())
+        .build()
+        .unwrap();
+    let service =
+        layer.layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))));
+    for (method, session) in [("POST", "me"), ("GET", "somebody-else")] {
+        let request = Request::builder().method(method).header("x-session-id", session).body(()).unwrap();
+        drop(service.clone().oneshot(request).await.unwrap());
+    }
+    assert_eq!(collected.value(r#"ryw_store_latency_ms_sum{operation="join"}"#), 20.0, "{}", collected.text());
+    assert_eq!(collected.value(r#"ryw_store_errors_total{kind="corrupt",operation="join"}"#), 1.0);
+    assert_eq!(collected.value(r#"ryw_marks_recorded_total{kind="not-stored"}"#), 1.0);
+    let told = r#"ryw_enforcement_count{achieved="false",level="RYW",reason="write",route="primary"}"#;
+    assert_eq!(collected.value(told), 1.0, "as the answer says: {}", collected.text());
+    // Its own subject and everybody's.
+    assert_eq!(collected.value(r#"ryw_store_errors_total{kind="given-up",operation="load"}"#), 2.0);
 }
 
 /// Every name that the documentation lists is there, and no other.

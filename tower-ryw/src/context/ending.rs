@@ -116,7 +116,7 @@ impl RywContext {
     }
 
     /// Counts where the request has gone.
-    pub(crate) fn report(&self, span: &Span) {
+    pub(crate) fn report(&self, span: &Span, saved: Option<&Saved>) {
         let (route, reason) = self.served();
         let node = match &route {
             Route::Replica { node } => node.as_ref().map(NodeName::as_str),
@@ -131,13 +131,31 @@ impl RywContext {
             read: terms.intent == Intent::Read,
             took: arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed()),
             waited: self.waited(),
-            achieved: self.0.decision.achieved,
+            achieved: self.achieves(saved),
             session: keys.first().copied().filter(|_| *has_session),
             session_name: session.as_ref(),
         };
         self.0.config.routed(&routed);
         let epoch = || self.0.config.topology.as_ref()?.view().epoch();
         trace::routed(span, &routed, &self.0.required.marks, epoch);
+    }
+
+    /// What did not survive a failover of what the session had to see, or has seen since.
+    fn lost_with(&self, saved: Option<&Saved>) -> Option<Lost> {
+        self.lost().max(saved.and_then(|saved| self.lost_of(&saved.marks)))
+    }
+
+    /// Whether the request was served at its level, and what the session has to see from here on is kept.
+    fn achieves(&self, saved: Option<&Saved>) -> bool {
+        let Inner { identity, decision, progress, .. } = &*self.0;
+        let (is_kept, lost_elsewhere) = {
+            let hop = &progress.lock().hop;
+            (hop.unstored == 0 && !hop.unseen, hop.lost.is_some())
+        };
+        let is_recorded =
+            !saved.is_some_and(|saved| matches!(saved.event, Recorded::WithoutPosition | Recorded::NotStored));
+        let has_lost = || identity.terms.level.follows_marks() && (lost_elsewhere || self.lost_with(saved).is_some());
+        decision.achieved && is_kept && is_recorded && !has_lost()
     }
 
     pub(super) fn served(&self) -> (Route, Reason) {
@@ -150,19 +168,13 @@ impl RywContext {
 
     /// What there is to tell of the request once its effect is recorded.
     pub(crate) fn summary(&self, saved: Option<Saved>) -> Summary {
-        let Inner { config, identity, required, decision, progress, .. } = &*self.0;
-        let lost = match &saved {
-            Some(saved) => self.lost_of(&required.marks).max(self.lost_of(&saved.marks)),
-            None => self.lost(),
-        };
+        let Inner { config, identity, required, progress, .. } = &*self.0;
+        let (lost, achieved) = (self.lost_with(saved.as_ref()), self.achieves(saved.as_ref()));
         let (born, hop) = {
             let progress = progress.lock();
             (progress.born.clone(), progress.hop.clone())
         };
         let (route, reason) = self.served();
-        let recorded = saved.as_ref().map(|saved| saved.event);
-        let degraded =
-            hop.unstored > 0 || hop.unseen || matches!(recorded, Some(Recorded::WithoutPosition | Recorded::NotStored));
         let mut marks = required.marks.clone();
         let mut fresh = hop.marks.is_pending();
         let mut news = !hop.marks.is_none() || required.renewed || born.is_some();
@@ -190,7 +202,6 @@ impl RywContext {
         }
         // What others have lost they have counted themselves.
         let lost = lost.max(hop.lost);
-        let achieved = decision.achieved && !degraded && !(identity.terms.level.follows_marks() && lost.is_some());
         Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed: hop.relayed }
     }
 

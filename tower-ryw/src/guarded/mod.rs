@@ -15,7 +15,10 @@ mod store;
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -31,6 +34,9 @@ use crate::{
 use backlog::{Backlog, held, read_back};
 use doubt::News;
 
+/// After so much time without an answer it is asked for one, where somebody wants to know.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// A store, and what stands between it and the requests. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Guarded(Arc<Inner>);
@@ -44,6 +50,9 @@ struct Inner {
     deadline: Duration,
     clock: Clock,
     outbox: Option<Outbox>,
+    started: Instant,
+    /// When it has last answered, in ms after the start, and one more; 0 is never.
+    heard_at: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -79,6 +88,9 @@ pub(crate) struct Disk {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreHealth {
+    /// How long ago it has last answered; `None` when it never has. Nobody asks it while there are no requests, see
+    /// [`RywLayer::ask_store`](crate::RywLayer::ask_store).
+    pub heard: Option<Duration>,
     /// For how long it has not answered; `None` while it does.
     pub away: Option<Duration>,
     /// How often it was tried again since then.
@@ -109,7 +121,19 @@ impl Guarded {
         let clock = Clock::start();
         let Some(Disk { log, recovered, capacity }) = disk else {
             let state = Mutex::new(State::new(u64::MAX));
-            return Self(Arc::new(Inner { store, own, tells_losses, deadline, clock, outbox: None, state }));
+            let (started, heard_at) = (Instant::now(), AtomicU64::new(0));
+            let outbox = None;
+            return Self(Arc::new(Inner {
+                store,
+                own,
+                tells_losses,
+                deadline,
+                clock,
+                outbox,
+                started,
+                heard_at,
+                state,
+            }));
         };
         // A file is replaced when it is full, so half of it at most is what has to stay.
         let mut state = State::new(capacity / 2);
@@ -117,7 +141,9 @@ impl Guarded {
         let inner = Arc::new_cyclic(|inner: &Weak<Inner>| {
             let live = Weak::clone(inner);
             let outbox = Outbox::new(log, capacity, move |bytes| live.upgrade().map(|inner| inner.write_down(bytes)));
-            Inner { store, own, tells_losses, deadline, clock, outbox: Some(outbox), state: Mutex::new(state) }
+            let (started, heard_at) = (Instant::now(), AtomicU64::new(0));
+            let (outbox, state) = (Some(outbox), Mutex::new(state));
+            Inner { store, own, tells_losses, deadline, clock, outbox, started, heard_at, state }
         });
         // Delivered at once, where there is a runtime already.
         Inner::unless_away(&inner, |_| ());
@@ -133,6 +159,7 @@ impl Guarded {
         let OutboxHealth { bytes, has_failed } = self.0.outbox.as_ref().map(Outbox::health).unwrap_or_default();
         let state = self.0.state.lock();
         StoreHealth {
+            heard: self.0.heard(),
             away: state.away_since.map(|since| since.elapsed()),
             tries: state.tries,
             backlog: state.backlog.len(),
@@ -141,6 +168,14 @@ impl Guarded {
             full: state.backlog.doubt.is_some(),
             outbox_bytes: bytes,
             outbox_failed: has_failed,
+        }
+    }
+
+    /// Asks something that changes nothing, unless it has answered within the last second, or is sought already.
+    pub(crate) async fn ask_if_silent(&self) {
+        if self.0.heard().is_none_or(|ago| ago >= SILENCE) {
+            // What becomes of it is remembered; marks of everybody are as good as any.
+            drop(self.ask(|store| store.load(&[doubt::EVERYBODY])).await);
         }
     }
 
@@ -191,7 +226,10 @@ impl Guarded {
     /// The answer in time, or none of the following.
     fn answer<T: Unpin + Send + 'static>(&self, answer: StoreFuture<T>) -> StoreFuture<T> {
         match answer.now() {
-            Ok(Ok(answer)) => StoreFuture::ready(answer),
+            Ok(Ok(answer)) => {
+                self.0.has_answered();
+                StoreFuture::ready(answer)
+            }
             Ok(Err(error)) => {
                 Inner::went_away(&self.0, &error);
                 StoreFuture::failed(error)
@@ -200,8 +238,9 @@ impl Guarded {
                 let inner = Arc::clone(&self.0);
                 StoreFuture::boxed(async move {
                     let answer = inner.in_time(answer).await;
-                    if let Err(error) = &answer {
-                        Inner::went_away(&inner, error);
+                    match &answer {
+                        Ok(_) => inner.has_answered(),
+                        Err(error) => Inner::went_away(&inner, error),
                     }
                     answer
                 })
@@ -236,6 +275,16 @@ impl State {
 }
 
 impl Inner {
+    fn heard(&self) -> Option<Duration> {
+        let heard_at = Duration::from_millis(self.heard_at.load(Relaxed).checked_sub(1)?);
+        Some(self.started.elapsed().saturating_sub(heard_at))
+    }
+
+    fn has_answered(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.heard_at.fetch_max(now + 1, Relaxed);
+    }
+
     async fn in_time<T: Unpin>(&self, answer: StoreFuture<T>) -> Result<T, StoreError> {
         match timeout(self.deadline, answer).await {
             Ok(answer) => answer,

@@ -91,7 +91,7 @@ impl RywMessage {
                 Some(saved)
             }
         };
-        self.context.report(&self.span);
+        self.context.report(&self.span, saved.as_ref());
         if let Some(saved) = &saved {
             trace::recorded(&self.span, saved.event, &saved.marks);
         }

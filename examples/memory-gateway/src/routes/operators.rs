@@ -55,9 +55,11 @@ impl Insight {
 
 /// The verdict of the console, with the store as this program knows it. 503 when critical.
 async fn verdict(State(insight): State<Insight>) -> Response {
+    // Nobody has asked the store while there were no requests.
+    let asked = insight.layer.ask_store().await;
     let health = health(&insight.layer, &insight.recorder, &Thresholds::default());
     let code = if health.status == Status::Critical { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let store = insight.shared.describe(insight.marks(), insight.layer.store_health());
+    let store = insight.shared.describe(insight.marks(), asked);
     let said = serde_json::json!({
         "status": health.status,
         "findings": health.findings,
@@ -99,6 +101,8 @@ async fn stats(State(insight): State<Insight>) -> Json<serde_json::Value> {
         .iter()
         .map(|(route, reason, count)| serde_json::json!({ "route": route, "reason": reason.word(), "count": count }))
         .collect();
+    let checks: serde_json::Map<_, _> =
+        stats.checked.iter().map(|(found, count)| (found.word().to_owned(), (*count).into())).collect();
     Json(serde_json::json!({
         "timestamp": system::timestamp(),
         "readAfterWriteStats": {
@@ -108,6 +112,7 @@ async fn stats(State(insight): State<Insight>) -> Json<serde_json::Value> {
             "averageAge": ages.map(|(_, mean)| seconds(mean)),
         },
         "requests": reads,
+        "spotChecks": checks,
         "systemInfo": system::info(insight.recorder.uptime()),
     }))
 }

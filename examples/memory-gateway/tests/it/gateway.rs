@@ -106,11 +106,14 @@ impl Gateway {
         reply
     }
 
-    /// One value of `/metrics`, 0 when there is none.
+    /// The sum of a metric's series, 0 when there are none.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let text = self.get("/metrics", &[]).await.text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        line.unwrap_or_default()
+        let value = |line: &str| {
+            let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+            value.parse::<u64>().ok().filter(|_| labels.is_empty() || labels.starts_with('{'))
+        };
+        text.lines().filter_map(value).sum()
     }
 
     /// What it has logged so far.

@@ -58,6 +58,29 @@ async fn health_tells_each_node() {
     assert_eq!(health["findings"], serde_json::json!([]));
 }
 
+/// A gate that is right is found to be: with as many replicas that lag, and some sessions that write and read.
+#[tokio::test]
+async fn spot_checks_are_made_where_they_were_asked_for() {
+    let gateway = Gateway::start(&["--lag-ms", "1", "--spot-check-one-in", "1"]).await;
+    let headers = [("x-session-id", "me"), ("x-consistency-level", "RYW")];
+    gateway.put(NOTE, &headers, "one").await;
+    let checked = async || {
+        gateway.get(NOTE, &headers).await;
+        let stats = json(&gateway, STATS).await;
+        (stats["spotChecks"]["agreed"].as_u64().unwrap(), stats["spotChecks"]["violation"].as_u64().unwrap())
+    };
+    tokio::time::timeout(crate::program::DEADLINE, async {
+        while checked().await.0 < 3 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("reads are checked");
+    assert_eq!(checked().await.1, 0);
+    let metrics = gateway.get("/metrics", &[]).await.text();
+    assert!(metrics.contains("\nryw_violations_total 0\n"), "{metrics}");
+}
+
 /// Values by name and labels, of a text in which every line has to make sense.
 fn parse(text: &str) -> HashMap<String, f64> {
     let name_is_valid = |name: &str| {
@@ -104,8 +127,8 @@ async fn metrics_are_prometheus_text_and_grow() {
     for (series, expected) in [
         ("ryw_sessions_active", 2.0),
         ("ryw_marks_recorded_total{kind=\"written\"}", 2.0),
-        ("ryw_tokens_refused_total", 0.0),
-        ("ryw_refused_total", 0.0),
+        (r#"ryw_tokens_refused_total{kind="malformed"}"#, 0.0),
+        (r#"ryw_refused_total{reason="invalid"}"#, 0.0),
         ("ryw_read_latency_ms_count{route=\"primary\"}", 2.0),
         ("ryw_read_latency_ms_count{route=\"replica\"}", 1.0),
         (&routed("EVENTUAL", "write", "primary"), 2.0),

@@ -1,0 +1,128 @@
+//! What is logged, and how often.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use axum::{Router, routing::any};
+use parking_lot::Mutex;
+use ryw_core::{Keyring, Loaded, MarkStore, Marks, Position, StoreError, StoreErrorKind, StoreFuture, SubjectKey};
+use ryw_core::{Unsettled, Update};
+use tokio::time::advance;
+use tower::ServiceExt;
+use tower_ryw::RywLayer;
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    Layer, Registry,
+    layer::{Context, SubscriberExt},
+};
+
+use crate::harness::{answer, request, session};
+
+/// Lines from INFO on, with their fields.
+#[derive(Clone, Debug, Default)]
+struct Lines(Arc<Mutex<Vec<Line>>>);
+
+type Line = BTreeMap<&'static str, String>;
+
+struct Fields(Line);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() <= Level::INFO {
+            let mut fields = Fields(Line::new());
+            event.record(&mut fields);
+            self.0.lock().push(fields.0);
+        }
+    }
+}
+
+impl Lines {
+    fn of(&self, message: &str) -> Vec<Line> {
+        let lines = std::mem::take(&mut *self.0.lock());
+        lines.into_iter().filter(|line| line["message"] == message).collect()
+    }
+}
+
+fn listen() -> (Lines, tracing::subscriber::DefaultGuard) {
+    let lines = Lines::default();
+    let guard = tracing::subscriber::set_default(Registry::default().with(lines.clone()));
+    (lines, guard)
+}
+
+async fn send(app: &Router, method: &str, times: usize) {
+    for _ in 0..times {
+        answer(app.clone().oneshot(request(method, "/", &[session("secret-name")], "")).await).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn decisions_are_fields_and_not_too_many() {
+    let (lines, _listening) = listen();
+    let layer = RywLayer::builder().log_decisions(true).build().unwrap();
+    let app = Router::new().route("/", any(|| async { "" })).layer(layer);
+    send(&app, "POST", 1).await;
+    let logged = lines.of("request routed");
+    let names: Vec<_> = logged[0].keys().copied().collect();
+    assert_eq!(names, ["achieved", "level", "message", "primary", "reason", "waited_ms"]);
+    assert_eq!((&*logged[0]["reason"], &*logged[0]["level"]), ("\"write\"", "\"RYW\""));
+    assert!(!format!("{logged:?}").contains("secret-name"));
+    send(&app, "GET", 300).await;
+    assert_eq!(lines.of("request routed").len(), 99, "a hundred in this second");
+    advance(Duration::from_secs(1)).await;
+    send(&app, "GET", 300).await;
+    assert_eq!(lines.of("request routed").len(), 100, "and in the next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn decisions_are_not_logged_unless_that_was_asked_for() {
+    let (lines, _listening) = listen();
+    let app = Router::new().route("/", any(|| async { "" })).layer(RywLayer::new());
+    send(&app, "POST", 3).await;
+    assert_eq!(lines.of("request routed").len(), 0);
+}
+
+/// Takes nothing, without being away.
+#[derive(Debug)]
+struct Full;
+
+fn refused<T>() -> StoreFuture<T> {
+    StoreFuture::failed(StoreError::new(StoreErrorKind::TooFewCopies))
+}
+
+impl MarkStore for Full {
+    fn load(&self, _: &[SubjectKey]) -> StoreFuture<Loaded> {
+        refused()
+    }
+
+    fn join(&self, _: &[SubjectKey], _: &Update) -> StoreFuture<()> {
+        refused()
+    }
+
+    fn settle(&self, _: &[Unsettled], _: Option<Position>) -> StoreFuture<()> {
+        refused()
+    }
+
+    fn acknowledge(&self, _: &[SubjectKey], _: &Marks) -> StoreFuture<()> {
+        refused()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_nothing_is_not_told_of_with_each_write() {
+    let (lines, _listening) = listen();
+    let layer = RywLayer::builder().store(Full).signing_keys(Keyring::random().unwrap()).build().unwrap();
+    let app = Router::new().route("/", any(|| async { "" })).layer(layer);
+    send(&app, "POST", 1).await;
+    assert_eq!(lines.0.lock().len(), 1, "one line for one write: {lines:?}");
+    assert_eq!(lines.of("a mark is degraded")[0]["what"], "\"not-stored\"");
+    send(&app, "POST", 1000).await;
+    assert_eq!(lines.0.lock().len(), 99, "a hundred in a second at most");
+}
