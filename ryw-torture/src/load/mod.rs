@@ -100,7 +100,7 @@ impl Load {
             self.groups.push(Arc::clone(&group));
             for number in 0..count {
                 let name = format!("{}{number}", level.to_ascii_lowercase());
-                let carrier = carrier(&name, level, number)?;
+                let carrier = carrier(&settings.targets, &name, level, number)?;
                 let member = Arc::new(Member {
                     name,
                     number,
@@ -147,14 +147,16 @@ impl Load {
 }
 
 /// Of each level, sessions of all kinds that it can have.
-fn carrier(name: &str, level: &str, number: usize) -> Result<Carrier, Error> {
+fn carrier(targets: &[String], name: &str, level: &str, number: usize) -> Result<Carrier, Error> {
     // Messages carry tokens, which only `ryw-client` has.
     let kinds = if level == "CAUSAL" { 1 } else { 4 };
     Ok(match number % kinds {
         1 => Carrier::Named(Arc::new(Named { name: name.to_owned(), acknowledges: false.into() })),
         2 => Carrier::Cookie(Arc::new(Jar::default())),
         kind => {
-            let mut session = Session::builder().send_to("127.0.0.1").send_to("localhost");
+            let hosts =
+                targets.iter().filter_map(|target| Some(target.parse::<http::Uri>().ok()?.authority()?.to_string()));
+            let mut session = hosts.fold(Session::builder(), |session, host| session.send_to(host));
             if kind == 3 || number % 2 == 1 {
                 session = session.id(name.parse().map_err(Error::with("the session's name"))?);
             }
