@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use ryw_core::Lost;
 use tokio::time::Instant;
-use tower_ryw::{Checked, Observe, Recorded, Routed, SpotCheck};
+use tower_ryw::{Checked, Observe, Recorded, Routed, Source, SpotCheck};
 
 use crate::{
     decisions::{Decision, Decisions, SessionSum},
@@ -126,7 +126,7 @@ impl Observe for Recorder {
         memory.decisions.push(event, now, name);
     }
 
-    fn recorded(&self, event: Recorded) {
+    fn recorded(&self, event: Recorded, _source: Source) {
         if event == Recorded::UnknownOutcome {
             let second = self.second();
             let mut memory = self.0.memory.lock();

@@ -7,7 +7,7 @@ use opentelemetry::{
     metrics::{Counter, Histogram, Meter},
 };
 use ryw_core::{Lost, MarkStore, TokenError};
-use tower_ryw::{Checked, Observe, Recorded, Refused, Routed, RywLayer, SpotCheck};
+use tower_ryw::{Checked, Observe, Recorded, Refused, Routed, RywLayer, Source, SpotCheck};
 
 use crate::{store::MeasuredStore, watched};
 
@@ -46,7 +46,7 @@ impl Metrics {
             enforcement: counter("ryw_enforcement_count", "Requests that were given a route"),
             read_latency: histogram("ryw_read_latency_ms", "From a read's arrival to its answer, in ms"),
             waits: histogram("ryw_wait_ms", "How long reads have waited for a replica, in ms"),
-            recorded: counter("ryw_marks_recorded_total", "Marks by what they stand for"),
+            recorded: counter("ryw_marks_recorded_total", "Marks by what they stand for and what made them"),
             tokens_refused: counter("ryw_tokens_refused_total", "Tokens that were not believed"),
             lost_told: counter("ryw_lost_told_total", "Answers that told of a lost write"),
             refused: counter("ryw_refused_total", "Requests that the layer has refused"),
@@ -116,8 +116,8 @@ impl Observe for Metrics {
         }
     }
 
-    fn recorded(&self, event: Recorded) {
-        self.recorded.add(1, &[KeyValue::new("kind", event.word())]);
+    fn recorded(&self, event: Recorded, source: Source) {
+        self.recorded.add(1, &[KeyValue::new("kind", event.word()), KeyValue::new("source", source.word())]);
     }
 
     fn token_refused(&self, error: TokenError) {

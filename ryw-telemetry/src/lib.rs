@@ -26,7 +26,7 @@
 //! | `ryw_enforcement_count` | counter | `route`, `reason`, `level`, `achieved` | requests that were given a route |
 //! | `ryw_read_latency_ms` | histogram | `route` | from a read's arrival to its answer, in ms |
 //! | `ryw_wait_ms` | histogram | | how long reads have waited for a replica, in ms; those that waited |
-//! | `ryw_marks_recorded_total` | counter | `kind` | marks by what they stand for |
+//! | `ryw_marks_recorded_total` | counter | `kind`, `source` | marks by what they stand for, and what made them: `creation` (a `POST`), `update`, `manual` (a read said that it wrote), `read` |
 //! | `ryw_tokens_refused_total` | counter | `kind` | tokens that were not believed |
 //! | `ryw_lost_told_total` | counter | | answers that told of a lost write |
 //! | `ryw_refused_total` | counter | `reason` | requests that the layer has refused |

@@ -19,7 +19,7 @@ use crate::{
     guarded::Guarded,
     memory::LocalStore,
     observe::{DecisionLog, Observe, Recorded, Refused, Routed, SpotCheck, Stats},
-    policy::{Policy, RequestHead},
+    policy::{Policy, RequestHead, Source},
     topology::Topology,
     window::Window,
 };
@@ -152,10 +152,10 @@ impl Config {
         }
     }
 
-    pub(crate) fn recorded(&self, event: Recorded) {
-        self.stats.recorded(event);
+    pub(crate) fn recorded(&self, event: Recorded, source: Source) {
+        self.stats.recorded(event, source);
         if let Some(observer) = &self.observer {
-            observer.recorded(event);
+            observer.recorded(event, source);
         }
     }
 

@@ -314,7 +314,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        policy::Ladder,
+        policy::{Ladder, Source},
         topology::{Incarnation, Load},
     };
 
@@ -384,7 +384,8 @@ mod tests {
 
     fn terms(intent: Intent, level: Level, ladder: Ladder) -> Terms {
         let bound = if let BoundedStaleness(bound) = level { Some(bound) } else { None };
-        Terms { intent, level, bound, reads_raise_marks: level.reads_raise_marks(), ladder, strict_writes: false }
+        let reads_raise_marks = level.reads_raise_marks();
+        Terms { intent, level, bound, reads_raise_marks, ladder, strict_writes: false, source: Source::Manual }
     }
 
     fn check(case: &Case, expected: &str) {

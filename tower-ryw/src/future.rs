@@ -322,7 +322,7 @@ where
                     this.guard.disarm();
                     this.state.set(State::Done);
                     if let (Some(mut answer), Some(context)) = (answer, context) {
-                        context.config().recorded(saved.event);
+                        context.recorded(saved.event);
                         finish(&context, this.span, Some(saved), &mut answer);
                         return Poll::Ready(answer);
                     }
@@ -379,7 +379,7 @@ pub(crate) fn conclude(
     }
     match record_now(context.config(), &keys, effect) {
         Ok(saved) => {
-            context.config().recorded(saved.event);
+            context.recorded(saved.event);
             Ok(Some(saved))
         }
         Err(effect) => {

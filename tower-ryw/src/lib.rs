@@ -89,7 +89,7 @@ pub use guarded::StoreHealth;
 pub use layer::{RywLayer, RywLayerBuilder, WeakRywLayer};
 pub use memory::{LocalStore, LocalStoreBuilder};
 pub use observe::{Checked, Observe, Recorded, Refused, Routed, SpotCheck, Stats, StatsSnapshot};
-pub use policy::{Classify, Intent, Ladder, RequestHead, RouteRule, SafeMethods};
+pub use policy::{Classify, Intent, Ladder, RequestHead, RouteRule, SafeMethods, Source};
 pub use problem::AnswerBody;
 pub use record::Run;
 pub use replay::{Replay, ReplayFuture, ReplayLayer};

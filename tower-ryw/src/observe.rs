@@ -12,6 +12,8 @@ use std::{
 use ryw_core::{Level, Lost, Marks, Reason, SessionId, SubjectKey, TokenError};
 use tokio::time::Instant;
 
+use crate::policy::Source;
+
 /// Watches what the layer does. Every method has an empty default; called on the request's task, so be quick.
 ///
 /// A pair of observers is an observer, so several can watch one layer:
@@ -36,9 +38,9 @@ pub trait Observe: fmt::Debug + Send + Sync + 'static {
         let _ = event;
     }
 
-    /// A request's writes have been recorded, or could not be.
-    fn recorded(&self, event: Recorded) {
-        let _ = event;
+    /// A request's writes have been recorded, or could not be; `source` is what made the mark.
+    fn recorded(&self, event: Recorded, source: Source) {
+        let _ = (event, source);
     }
 
     /// A token was not believed.
@@ -74,9 +76,9 @@ impl<A: Observe, B: Observe> Observe for (A, B) {
         self.1.routed(event);
     }
 
-    fn recorded(&self, event: Recorded) {
-        self.0.recorded(event);
-        self.1.recorded(event);
+    fn recorded(&self, event: Recorded, source: Source) {
+        self.0.recorded(event, source);
+        self.1.recorded(event, source);
     }
 
     fn token_refused(&self, error: TokenError) {
@@ -110,8 +112,8 @@ impl<T: Observe + ?Sized> Observe for Arc<T> {
         (**self).routed(event);
     }
 
-    fn recorded(&self, event: Recorded) {
-        (**self).recorded(event);
+    fn recorded(&self, event: Recorded, source: Source) {
+        (**self).recorded(event, source);
     }
 
     fn token_refused(&self, error: TokenError) {
@@ -275,6 +277,7 @@ impl Checked {
 pub struct Stats {
     routed: [[AtomicU64; Reason::ALL.len()]; 2],
     recorded: [AtomicU64; 5],
+    sources: [AtomicU64; Source::ALL.len()],
     tokens_refused: AtomicU64,
     refused: AtomicU64,
     conflicts: AtomicU64,
@@ -294,6 +297,8 @@ pub struct StatsSnapshot {
     pub routed: Vec<(&'static str, Reason, u64)>,
     /// Requests whose writes or reads were recorded with a mark.
     pub marked: u64,
+    /// Marks by what made them, whatever became of them.
+    pub sources: [(Source, u64); Source::ALL.len()],
     /// Requests of which nobody knows whether they wrote.
     pub unknown_outcomes: u64,
     /// Marks whose position could not be sampled, or which the store did not take.
@@ -315,6 +320,7 @@ impl Stats {
         Self {
             routed: Default::default(),
             recorded: Default::default(),
+            sources: Default::default(),
             tokens_refused: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
@@ -348,6 +354,7 @@ impl Stats {
         StatsSnapshot {
             routed,
             marked: recorded(Recorded::Written) + recorded(Recorded::Read),
+            sources: Source::ALL.map(|source| (source, self.sources[source as usize].load(Relaxed))),
             unknown_outcomes: recorded(Recorded::UnknownOutcome),
             degraded_marks: recorded(Recorded::WithoutPosition) + recorded(Recorded::NotStored),
             tokens_refused: self.tokens_refused.load(Relaxed),
@@ -364,8 +371,9 @@ impl Observe for Stats {
         self.routed[usize::from(event.primary)][event.reason as usize].fetch_add(1, Relaxed);
     }
 
-    fn recorded(&self, event: Recorded) {
+    fn recorded(&self, event: Recorded, source: Source) {
         self.recorded[event as usize].fetch_add(1, Relaxed);
+        self.sources[source as usize].fetch_add(1, Relaxed);
         let degraded = matches!(event, Recorded::WithoutPosition | Recorded::NotStored);
         if degraded && self.degraded_log.may_write() {
             tracing::warn!(what = event.word(), "a mark is degraded");
@@ -497,7 +505,7 @@ mod tests {
     fn both_of_two_observers_are_told() {
         let (one, other) = (Arc::new(Stats::new()), Arc::new(Stats::new()));
         let both = (Arc::clone(&one), Arc::clone(&other));
-        both.recorded(Recorded::UnknownOutcome);
+        both.recorded(Recorded::UnknownOutcome, Source::Update);
         both.token_refused(TokenError::Malformed);
         both.lost_told(Lost { epoch: ryw_core::Epoch::new(2), was: ryw_core::Epoch::new(1) });
         for told in [one.snapshot(), other.snapshot()] {

@@ -5,6 +5,8 @@ use std::{fmt, time::Duration};
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 use ryw_core::Level;
 
+use crate::problem::Protocol;
+
 /// What a request is going to do to the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Intent {
@@ -13,6 +15,36 @@ pub enum Intent {
     Read,
     /// It may write.
     Write,
+}
+
+/// What made a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// A `POST` over plain HTTP: what is not idempotent, and mostly makes something new.
+    Creation,
+    /// Any other request that is classified as a write, and each call of gRPC.
+    Update,
+    /// A request that is classified as a read, whose handler or pool has said that it wrote; a message of a stream.
+    Manual,
+    /// What a read has shown (levels MONOTONIC, SESSION and CAUSAL).
+    Read,
+}
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Creation, Self::Update, Self::Manual, Self::Read];
+
+    /// The word for it in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Creation => "creation",
+            Self::Update => "update",
+            Self::Manual => "manual",
+            Self::Read => "read",
+        }
+    }
 }
 
 /// The head of a request: everything but its body.
@@ -213,6 +245,8 @@ pub(crate) struct Terms {
     pub(crate) ladder: Ladder,
     /// Writes are announced: everybody is to know before they are made.
     pub(crate) strict_writes: bool,
+    /// What a write of it would be called.
+    pub(crate) source: Source,
 }
 
 impl Terms {
@@ -247,7 +281,19 @@ impl Policy {
             reads_raise_marks: wanted.reads_raise_marks() || minimum.reads_raise_marks(),
             ladder: rule.and_then(|rule| rule.ladder).unwrap_or(self.ladder),
             strict_writes: strict,
+            source: source(head, intent),
         }
+    }
+}
+
+fn source(head: RequestHead<'_>, intent: Intent) -> Source {
+    match intent {
+        // Who writes here has to say so.
+        Intent::Read => Source::Manual,
+        Intent::Write if head.method == Method::POST && Protocol::of(head.headers) == Protocol::Http => {
+            Source::Creation
+        }
+        Intent::Write => Source::Update,
     }
 }
 

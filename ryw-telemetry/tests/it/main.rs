@@ -89,7 +89,7 @@ async fn requests_nodes_and_the_store_are_seen() {
     assert_eq!(collected.value(written), 2.0, "{}", collected.text());
     assert_eq!(collected.value(r#"ryw_read_latency_ms_count{route="primary"}"#), 3.0);
     assert!(collected.value(r#"ryw_read_latency_ms_sum{route="primary"}"#) >= 90.0);
-    assert_eq!(collected.value(r#"ryw_marks_recorded_total{kind="written"}"#), 2.0);
+    assert_eq!(collected.value(r#"ryw_marks_recorded_total{kind="written",source="creation"}"#), 2.0);
     assert_eq!(collected.value("ryw_sessions_active"), 1.0);
     assert_eq!(collected.value(r#"ryw_replication_lag_bytes{node="r1"}"#), 30.0);
     assert_eq!(collected.value(r#"ryw_node_up{node="r1",state="replica"}"#), 1.0);
@@ -201,7 +201,7 @@ async fn a_store_is_measured() {
     }
     assert_eq!(collected.value(r#"ryw_store_latency_ms_sum{operation="join"}"#), 20.0, "{}", collected.text());
     assert_eq!(collected.value(r#"ryw_store_errors_total{kind="corrupt",operation="join"}"#), 1.0);
-    assert_eq!(collected.value(r#"ryw_marks_recorded_total{kind="not-stored"}"#), 1.0);
+    assert_eq!(collected.value(r#"ryw_marks_recorded_total{kind="not-stored",source="creation"}"#), 1.0);
     let told = r#"ryw_enforcement_count{achieved="false",level="RYW",reason="write",route="primary"}"#;
     assert_eq!(collected.value(told), 1.0, "as the answer says: {}", collected.text());
     // Its own subject and everybody's.

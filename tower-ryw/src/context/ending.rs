@@ -13,7 +13,7 @@ use crate::{
     identify::{Identity, Slot},
     observe::{Recorded, Routed},
     outcome::Told,
-    policy::Intent,
+    policy::{Intent, Source},
     record::{self, Saved, Served, record_unknown},
     topology::NodeName,
     trace,
@@ -102,7 +102,7 @@ impl RywContext {
         let Inner { config, identity, progress, .. } = &*self.0;
         let keys = progress.lock().keys(identity);
         let saved = record_unknown(config, &keys);
-        config.recorded(saved.event);
+        self.recorded(saved.event);
         self.hold_unfinished(keys);
         self.goes_on_after(&saved.marks);
         saved
@@ -113,6 +113,12 @@ impl RywContext {
         let unfinished = std::mem::take(&mut self.0.progress.lock().unfinished);
         let ended = unfinished.into_iter().map(|ended| ended()).collect();
         record::hold_until(&self.0.config, keys, ended);
+    }
+
+    /// Counts what was recorded of the request.
+    pub(crate) fn recorded(&self, event: Recorded) {
+        let source = if event == Recorded::Read { Source::Read } else { self.0.identity.terms.source };
+        self.0.config.recorded(event, source);
     }
 
     /// Counts where the request has gone.

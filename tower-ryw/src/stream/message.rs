@@ -87,7 +87,7 @@ impl RywMessage {
             Ok(saved) => saved,
             Err(work) => {
                 let saved = work.instrument(self.span.clone()).await;
-                self.context.config().recorded(saved.event);
+                self.context.recorded(saved.event);
                 Some(saved)
             }
         };

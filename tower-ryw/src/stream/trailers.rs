@@ -157,7 +157,7 @@ impl Late {
         let context = self.context.clone();
         Some(Box::pin(async move {
             let saved = record(context.config().clone(), keys, effect, None).await;
-            context.config().recorded(saved.event);
+            context.recorded(saved.event);
             context.wrote_late(&saved);
         }))
     }

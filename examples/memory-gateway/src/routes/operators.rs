@@ -13,7 +13,7 @@ use ryw_console::{
     Recorder,
     health::{Status, Thresholds, health, is_ready},
 };
-use tower_ryw::RywLayer;
+use tower_ryw::{RywLayer, Source};
 
 use super::{system, wrong_method};
 use crate::{backend::Backend, prometheus::Prometheus, store::Shared};
@@ -103,11 +103,15 @@ async fn stats(State(insight): State<Insight>) -> Json<serde_json::Value> {
         .collect();
     let checks: serde_json::Map<_, _> =
         stats.checked.iter().map(|(found, count)| (found.word().to_owned(), (*count).into())).collect();
+    // What reads have shown is no write.
+    let writes = stats.sources.iter().filter(|(source, _)| *source != Source::Read);
+    let sources: serde_json::Map<_, _> =
+        writes.map(|(source, count)| (source.word().to_owned(), (*count).into())).collect();
     Json(serde_json::json!({
         "timestamp": system::timestamp(),
         "readAfterWriteStats": {
             "totalEntries": insight.marks(),
-            "entriesBySource": { "recorded": stats.marked, "unknownOutcome": stats.unknown_outcomes },
+            "entriesBySource": sources,
             "oldestEntryAge": ages.map(|(oldest, _)| seconds(oldest)),
             "averageAge": ages.map(|(_, mean)| seconds(mean)),
         },
