@@ -38,6 +38,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod sync;
 mod error;
 mod clock;
 mod problem;
@@ -68,6 +69,8 @@ mod layer;
 mod env;
 mod router;
 mod replay;
+#[doc(hidden)]
+pub mod pure;
 
 #[cfg(feature = "body")]
 pub use body::{ClassifyBody, ClassifyBodyFuture, ClassifyBodyLayer, ReadAhead};
