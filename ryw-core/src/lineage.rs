@@ -74,6 +74,13 @@ impl Lineage {
         self.current
     }
 
+    /// Where the current epoch began, as a place of its own. `None` when it is not known to have continued another one.
+    #[must_use]
+    pub fn beginning(&self) -> Option<Position> {
+        let fork = self.forks.get(&self.current)?;
+        Some(Position::new(self.cluster, self.current, fork.at))
+    }
+
     /// The lineage after a failover: `epoch` forked from the current epoch at `offset` and is the current one now.
     ///
     /// # Errors
@@ -247,6 +254,16 @@ mod tests {
             let unknown = position.epoch() == Epoch::new(9) || position == foreign;
             assert_eq!(family().continues(position), !expected && !unknown, "{why}");
         }
+    }
+
+    #[test]
+    fn an_epoch_begins_at_its_fork() {
+        assert_eq!(family().beginning(), Some(at(4, 150)));
+        assert_eq!(Lineage::new(CLUSTER, Epoch::new(4)).beginning(), None);
+        let beginning = at(4, 150);
+        assert!(family().continues(beginning) && family().advanced_to(Epoch::new(9)).current() == Epoch::new(9));
+        assert_eq!(family().relate(beginning, at(1, 100)), Relation::NotYet);
+        assert_eq!(family().relate(beginning, at(2, 150)), Relation::Reached, "it was shared until then");
     }
 
     #[test]

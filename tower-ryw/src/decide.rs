@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ryw_core::{Level, Marks, Position, Reason, Relation};
+use ryw_core::{Level, Marks, Reason, Relation};
 use tokio::time::Instant;
 
 use crate::{
@@ -95,7 +95,7 @@ pub(crate) fn decide(question: &Question<'_>) -> Next {
     }
     if terms.level == Level::Strong {
         // Whoever else is left may be a standby by now, and who is known to be the primary may be none.
-        let headless = view.is_some_and(|view| view.primary.is_none() || is_outdated(view, &required.marks));
+        let headless = view.is_some_and(|view| view.primary.is_none() || view.is_outdated(&required.marks));
         return if headless { Next::Refuse(Reason::Strong) } else { primary(Reason::Strong, *waited) };
     }
     match view {
@@ -113,13 +113,6 @@ pub(crate) fn out_of_order(terms: &Terms, marks: &Marks, view: &View) -> Option<
     } else {
         (!view.continues(marks)).then_some(Reason::Behind)
     }
-}
-
-/// Whether this process has not heard of a failover that the session has seen the result of.
-fn is_outdated(view: &View, marks: &Marks) -> bool {
-    let current = view.lineage.as_ref().map(|lineage| (lineage.cluster(), lineage.current()));
-    let newer = |position: &Position| current.is_some_and(|(c, e)| position.cluster() == c && position.epoch() > e);
-    marks.positions().iter().any(newer)
 }
 
 fn primary(reason: Reason, waited: Duration) -> Next {
@@ -170,7 +163,7 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
             });
         }
         // The primary that is known may be none; whoever has the mark is met in a moment.
-        level if level.follows_marks() && is_outdated(view, marks) => {
+        level if level.follows_marks() && view.is_outdated(marks) => {
             return if question.may_wait { Next::Wait { offset: u64::MAX } } else { Next::Refuse(Reason::Behind) };
         }
         // A database without replicas is not degraded.

@@ -41,6 +41,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod sync;
 mod error;
 mod clock;
 mod problem;
@@ -72,6 +73,8 @@ mod env;
 mod router;
 mod replay;
 mod spotcheck;
+#[doc(hidden)]
+pub mod pure;
 
 #[cfg(feature = "body")]
 pub use body::{ClassifyBody, ClassifyBodyFuture, ClassifyBodyLayer, ReadAhead};

@@ -7,7 +7,12 @@
 use ryw_core::{Loaded, Marks, Position, StoreError, StoreFuture, Unsettled, Update};
 use tokio::time::timeout;
 
-use crate::{config::Config, identify::Identity, policy::Intent};
+use crate::{
+    config::Config,
+    identify::Identity,
+    policy::{Intent, Terms},
+    topology::View,
+};
 
 /// What a session must be able to see.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +69,8 @@ pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Load
         marks.join(&floor);
     }
     let required = Required { marks, store_failed, renewed: false };
-    if needs_sample(config, identity, &required.marks) {
+    let view = config.topology.as_ref().map(|topology| topology.view());
+    if view.is_some_and(|view| needs_sample(&view, &identity.terms, identity.acknowledges, &required.marks)) {
         Lookup::Unsettled(required, unsettled.into_vec())
     } else {
         Lookup::Done(required)
@@ -72,17 +78,15 @@ pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Load
 }
 
 /// Whether the primary's position, sampled now, would tell what is required.
-fn needs_sample(config: &Config, identity: &Identity, marks: &Marks) -> bool {
-    let Some(topology) = &config.topology else { return false };
-    let view = topology.view();
-    if identity.acknowledges && view.lost(marks).is_some() {
+pub(crate) fn needs_sample(view: &View, terms: &Terms, acknowledges: bool, marks: &Marks) -> bool {
+    if acknowledges && view.lost(marks).is_some() {
         return true;
     }
-    let terms = identity.terms;
     let open = view.lineage.as_ref().is_some_and(|lineage| marks.is_open_in(lineage.current()));
     // A write on its way goes to the primary anyhow, and a sample taken now could miss it.
     let unknown = (marks.is_unknown() || open) && !marks.is_pending();
-    unknown && terms.intent == Intent::Read && terms.level.follows_marks()
+    // Whoever is behind does not know who the primary is: its sample would stand for nothing.
+    unknown && terms.intent == Intent::Read && terms.level.follows_marks() && !view.is_outdated(marks)
 }
 
 /// A floor from before a failover may lie beyond the fork: nobody who is held to it has written that.
@@ -141,5 +145,44 @@ async fn forget_lost(config: &Config, identity: &Identity, told: &Marks, from: P
     };
     if let Err(error) = forgotten.await {
         tracing::warn!(%error, "an acknowledged loss was not taken out of the mark store: it will be told again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ryw_core::{ClusterId, Epoch, Level};
+
+    use super::*;
+    use crate::{
+        policy::Ladder,
+        topology::{Reading, Role, Topology},
+    };
+
+    /// Found by the model: a write whose client gave up on the new primary was answered for by the old one, which lived on.
+    #[test]
+    fn whoever_has_not_heard_of_a_failover_answers_for_nothing_after_it() {
+        let at = |epoch, offset| Position::new(ClusterId::new(1), Epoch::new(epoch), offset);
+        let (aware, unaware) = (Topology::new(), Topology::new());
+        let mut old = [&aware, &unaware].map(|topology| topology.add("p"));
+        old.iter_mut().for_each(|watch| watch.begin().report(Reading::new(Role::Primary, at(1, 10))));
+        assert_eq!(aware.view().unknown(), Marks::unknown(), "there is nothing to name");
+        let mut new = aware.add("r1");
+        new.begin().report(Reading::new(Role::Primary, at(2, 9)).fork(Epoch::new(2), Epoch::new(1), 8));
+
+        let marks = aware.view().unknown();
+        assert!(marks.is_unknown() && marks.positions() == [at(2, 8)]);
+        assert!(aware.view().continues(&marks), "where the epoch began: nobody has to wait for that");
+        let terms = Terms {
+            intent: Intent::Read,
+            level: Level::ReadYourWrites,
+            bound: None,
+            reads_raise_marks: false,
+            ladder: Ladder::new(),
+            strict_writes: false,
+        };
+        assert!(needs_sample(&aware.view(), &terms, false, &marks));
+        assert!(unaware.view().is_outdated(&marks), "so it waits, or refuses");
+        assert!(!needs_sample(&unaware.view(), &terms, false, &marks), "and its sample would settle what is not there");
+        assert!(needs_sample(&unaware.view(), &terms, false, &Marks::unknown()));
     }
 }

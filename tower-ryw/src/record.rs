@@ -216,7 +216,7 @@ const fn end((cluster, epoch): (ClusterId, Epoch)) -> Position {
 /// What is recorded when nobody knows whether, or where, something was written: the primary for a while, and after
 /// that a position that is sampled then.
 fn unknown(config: &Config) -> Update {
-    let marks = if config.topology.is_some() { Marks::unknown() } else { Marks::none() };
+    let marks = config.topology.as_ref().map(|topology| topology.view().unknown()).unwrap_or_default();
     Update { marks, hold: Some(config.window.now()) }
 }
 

@@ -270,6 +270,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ("thin air", "1 a read k 5 0-1; 2 x final k 5 9-9", "THIN_AIR 1"),
     ("thin air in a register", "1 a read r 5 0-1 @EVENTUAL", "THIN_AIR 1"),
     ("read of a failed write", "1 a append k 1 0-1 fail; 2 b read k 1 2-3; 3 x final k 1 9-9", "THIN_AIR 1 2"),
+    (
+        "read of a failed row, which is older than nothing",
+        "1 a put r 1 0-1 v1; 2 a put r 2 2-3 fail; 3 a read r 2 4-5; 4 x final r 1 9-9",
+        "THIN_AIR 2 3",
+    ),
     ("one element twice", "1 a append k 1 0-1; 2 b read k 1,1 2-3; 3 x final k 1,1 9-9", "THIN_AIR 1 2"),
     ("read before it was written", "1 a read k 1 0-1; 2 b append k 1 2-3; 3 x final k 1 9-9", "THIN_AIR 2 1"),
     ("cycle", "1 a read k 1 0-1; 2 a append k 1 2-3; 3 x final k 1 9-9", "CYCLE 1 2"),
@@ -309,6 +314,16 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     ("single writer", "1 a put r 1 0-1; 2 a put r 2 2-3; 3 a read r 1 4-5", "RYW 2 3"),
     ("single writer after a reset", "1 a put r 1 0-1; 2 a put r 2 2-3; 3 a read r 1 4-5 reset; 4 a read r 1 6-7", ""),
+    (
+        "single writer that goes on after a reset",
+        "1 a put r 1 0-1; 2 a put r 2 2-3; 3 a read r 1 4-5 reset; 4 a read r 1 6-7; 5 a put r 3 8-9; 6 x final r 3 10-11",
+        "",
+    ),
+    (
+        "swaps that go on after a reset",
+        "1 a put r 1 0-1 pnull; 2 b put r 2 2-3 p1; 3 b read r 1 4-5 reset; 4 b read r 1 6-7; 5 a put r 3 8-9 p2; 6 x final r 3 10-11",
+        "",
+    ),
     (
         "row written right after a reset",
         "1 a put r 1 0-1 v1; 2 a read r 1 2-3 reset; 3 a put r 2 4-5 v2; 4 a read r 1 6-7; 5 b put r 3 8-9 v3; 6 x final r 3 9-9",

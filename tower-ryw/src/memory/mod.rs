@@ -5,14 +5,16 @@
 //! cost a read a few milliseconds, never its guarantee. A new store starts with a floor that is *unknown*, because
 //! whatever an earlier process remembered is gone; the first read that meets it has the primary's position sampled.
 
+#[cfg(all(test, interleavings))]
+mod interleavings;
 mod shard;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use ryw_core::{Loaded, MarkStore, Marks, Position, StoreFuture, SubjectKey, Unsettled, Update};
 use tokio::time::Instant;
 
+use crate::sync::Mutex;
 use shard::{Floor, Shard, Tick};
 
 const SHARDS: usize = 64;

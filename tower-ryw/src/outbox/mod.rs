@@ -4,16 +4,18 @@
 //! the next sync. It ends when there is nothing left, so nobody has to stop it.
 
 mod entry;
+#[cfg(all(test, interleavings))]
+mod interleavings;
 mod log;
 
 use std::{fmt, io, mem, sync::Arc, time::Duration};
 
-use parking_lot::{Mutex, MutexGuard};
 use tokio::{
-    runtime::Handle,
     sync::oneshot,
     time::{Instant, timeout},
 };
+
+use crate::sync::{Blocking, Mutex, MutexGuard};
 
 pub(crate) use entry::{Entry, Hold, Undelivered};
 pub(crate) use log::{Log, Recovered};
@@ -131,7 +133,7 @@ impl Inner {
         if queue.is_writing {
             return;
         }
-        let Ok(runtime) = Handle::try_current() else {
+        let Some(blocking) = Blocking::allowed() else {
             queue.give_up();
             return;
         };
@@ -139,7 +141,7 @@ impl Inner {
         drop(queue);
         let writer = Writer(Some(Arc::clone(inner)));
         // Ends once nothing waits. Where the runtime ends first, it is dropped without having run.
-        drop(runtime.spawn_blocking(move || writer.run()));
+        blocking.run(move || writer.run());
     }
 
     /// Whether there was anything to write.

@@ -6,6 +6,8 @@
 
 mod election;
 mod history;
+#[cfg(all(test, interleavings))]
+mod interleavings;
 mod reading;
 mod sampler;
 mod view;

@@ -6,10 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use parking_lot::Mutex;
 use ryw_core::Position;
 
 use super::{Incarnation, Reading, Role};
+use crate::sync::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 /// Most requests that one node's readings may have waiting; further ones are not answered.
@@ -88,6 +88,12 @@ impl Sampler {
 impl Sample {
     pub(super) const fn unavailable() -> Self {
         Self(None)
+    }
+
+    /// The answer, if it is there.
+    #[cfg(all(test, interleavings))]
+    pub(super) fn answered(&mut self) -> Option<Position> {
+        self.0.as_mut()?.try_recv().ok()
     }
 }
 

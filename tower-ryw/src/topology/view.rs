@@ -174,6 +174,20 @@ impl View {
         marks.positions().iter().all(|at| at.cluster() != lineage.cluster() || lineage.continues(*at))
     }
 
+    /// Whether this process has not heard of a failover that the session has seen the result of.
+    pub(crate) fn is_outdated(&self, marks: &Marks) -> bool {
+        let current = self.lineage.as_ref().map(|lineage| (lineage.cluster(), lineage.current()));
+        let newer = |position: &Position| current.is_some_and(|(c, e)| position.cluster() == c && position.epoch() > e);
+        marks.positions().iter().any(newer)
+    }
+
+    /// Something may have been written, nobody knows whether and where. After a failover the epoch is named, so that nobody who
+    /// has not heard of it answers for the primary before.
+    pub(crate) fn unknown(&self) -> Marks {
+        let epoch = self.lineage.as_ref().and_then(Lineage::beginning);
+        [Mark::Unknown].into_iter().chain(epoch.map(Mark::At)).collect()
+    }
+
     /// Those of `marks` that the current epoch's history does not contain and never will.
     pub(crate) fn dead(&self, marks: &Marks) -> Marks {
         let told = marks.lost().map(Mark::Lost).into_iter();

@@ -6,9 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
 use ryw_core::{SubjectKey, Tenant};
 use tokio::sync::oneshot;
+
+use crate::sync::Mutex;
 
 /// How many requests may wait for a replica at a time; further ones don't wait.
 ///
@@ -141,6 +142,12 @@ impl Waiters {
     pub(super) fn len(&self) -> usize {
         self.queue.lock().by_offset.len()
     }
+
+    #[cfg(all(test, interleavings))]
+    pub(super) fn assert_nobody(&self) {
+        let queue = self.queue.lock();
+        assert!(queue.of_session.is_empty() && queue.of_tenant.is_empty(), "{queue:?}");
+    }
 }
 
 fn wake(woken: BTreeMap<(u64, u64), oneshot::Sender<()>>) {
@@ -154,6 +161,13 @@ impl Waiter {
     /// Returns when the place was reached, or when things changed so much that a new decision is due.
     pub(crate) async fn woken(&mut self) {
         let _ = (&mut self.woken).await;
+    }
+}
+
+#[cfg(all(test, interleavings))]
+impl Waiter {
+    pub(super) fn is_woken(&mut self) -> bool {
+        self.woken.try_recv().is_ok()
     }
 }
 

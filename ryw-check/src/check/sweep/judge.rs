@@ -122,9 +122,9 @@ impl Sweep<'_> {
         self.out.found.push(Finding::new(Kind::Stale, key, &[earlier, number], what));
     }
 
-    /// After a loss, an order that comes from the writers does not say what survived.
+    /// Without a version order, nothing says what survived a loss.
     pub(super) fn is_unsure(&self, key: u32, op: &Op) -> bool {
-        matches!(self.order.source[key as usize], Source::Derived | Source::Nothing) && self.first_reset <= op.ret
+        self.order.source[key as usize] == Source::Nothing && self.first_reset <= op.ret
     }
 
     /// Whether the session was told of a loss by an answer that overlaps this operation, or is its own.
