@@ -26,6 +26,8 @@ pub(crate) struct Lost {
     told: Vec<BTreeSet<u32>>,
     /// What was owed when an operation was invoked.
     invoked: HashMap<u32, Owed>,
+    /// Of each session, those of them that have not returned.
+    open: Vec<Vec<u32>>,
 }
 
 impl Lost {
@@ -38,7 +40,8 @@ impl Lost {
         };
         let lost = (0..h.values.len() as u32).filter(|value| is_lost(*value)).collect();
         let sessions = vec![None; h.sessions.len()];
-        Self { lost, sessions, told: vec![BTreeSet::new(); h.sessions.len()], invoked: HashMap::new() }
+        let told = vec![BTreeSet::new(); h.sessions.len()];
+        Self { lost, sessions, told, invoked: HashMap::new(), open: vec![Vec::new(); h.sessions.len()] }
     }
 
     /// Most histories lose nothing.
@@ -50,6 +53,7 @@ impl Lost {
         let owed = self.sessions[op.session as usize].clone();
         if owed.is_some() {
             self.invoked.insert(number, owed);
+            self.open[op.session as usize].push(number);
         }
     }
 
@@ -60,6 +64,7 @@ impl Lost {
         let session = op.session as usize;
         let excused = resets.iter().any(|(inv, ret)| *inv <= op.ret && *ret >= op.inv);
         let mut owed = self.invoked.get(&number).cloned().flatten();
+        self.open[session].retain(|open| *open != number);
         let mut learned = BTreeSet::new();
         for seen in h.seen(op) {
             for value in h.visible(*seen) {
@@ -93,6 +98,12 @@ impl Lost {
         {
             let (later, told): (BTreeSet<_>, BTreeSet<_>) = all.iter().partition(|(value, _)| is_later(h, op, *value));
             self.told[session].extend(told.iter().map(|(value, _)| *value));
+            // What is under way may get to its server after another tab has acknowledged the loss.
+            for open in &self.open[session] {
+                if let Some(Some(owed)) = self.invoked.get_mut(open) {
+                    Rc::make_mut(owed).retain(|owed| !told.contains(owed));
+                }
+            }
             join(&mut self.sessions[session], &later);
         }
     }

@@ -210,6 +210,16 @@ const CASES: &[(&str, &str, &str)] = &[
         "1 a append k 1 0-1 e2; 2 a read k [] 2-3 reset e3; 3 a read k 1 4-5; 4 b read k [] 6-7 reset; 5 x final k [] 9-9",
         "FORK 1 3",
     ),
+    (
+        "a write that was under way when another tab was told follows nothing that is lost",
+        "1 a append k 1 0-1; 2 a append j 2 2-9 t1; 3 a read k [] 4-5 reset; 4 b read j 2 10-11 @SESSION; 5 b read k [] 12-13 @SESSION; 6 x final k [] 20-20; 7 x final j 2 20-20",
+        "",
+    ),
+    (
+        "a write that was answered before another tab was told follows what is lost",
+        "1 a append k 1 0-1; 2 a append j 2 2-3 t1; 3 a read k [] 4-5 reset; 4 b read j 2 10-11 @SESSION; 5 b read k [] 12-13 @SESSION; 6 x final k [] 20-20; 7 x final j 2 20-20",
+        "MW 1 5",
+    ),
     ("told before the write", "1 a read k [] 0-1 reset; 2 a append k 1 2-3; 3 x final k [] 9-9", "LOST 2 3"),
     ("lost at eventual", "1 a append k 1 0-1 @EVENTUAL; 2 x final k [] 9-9", ""),
     ("lost and unknown", "1 a append k 1 0-1 info; 2 x final k [] 9-9", ""),

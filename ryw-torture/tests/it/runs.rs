@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -31,8 +31,28 @@ fn torture(arguments: &[&str]) -> (Command, Folders) {
 fn run(arguments: &[&str]) -> (Output, Folders) {
     let (mut command, folders) = torture(arguments);
     let output = command.output().unwrap();
-    assert_eq!(fs::read_dir(&folders.temporary).unwrap().count(), 0, "something was left behind");
+    folders.assert_empty();
     (output, folders)
+}
+
+impl Folders {
+    /// Nothing of it is left behind: no file, and no process, each of which has been told the folder.
+    fn assert_empty(&self) {
+        assert_eq!((self.files(), self.processes()), (0, 0), "something was left behind");
+    }
+
+    fn files(&self) -> usize {
+        fs::read_dir(&self.temporary).unwrap().count()
+    }
+
+    fn processes(&self) -> usize {
+        let folder = self.temporary.to_str().unwrap().as_bytes();
+        let told = |process: &fs::DirEntry| {
+            let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+            environment.windows(folder.len()).any(|part| part == folder)
+        };
+        fs::read_dir("/proc").unwrap().filter(|process| process.as_ref().is_ok_and(told)).count()
+    }
 }
 
 #[test]
@@ -67,18 +87,41 @@ fn a_run_below_its_floors_is_void() {
     assert!(printed.contains("below the floor: fault failover: 0 of 1"), "{printed}");
 }
 
-#[test]
-fn a_run_that_is_ended_leaves_nothing_behind() {
+/// A run that has got to its load.
+fn started() -> (Child, Folders) {
     let (mut command, folders) = torture(&["--seconds", "600", "--failovers", "0"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     assert_eq!(first, "seed 1\n");
-    while !folders.out.join("instance-2.log").exists() {
+    while !folders.out.join("history.jsonl").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
         std::thread::park_timeout(Duration::from_millis(20));
     }
+    // The servers, their supervisors, the instances and itself.
+    assert!(folders.processes() > 6 && folders.files() > 1);
+    (child, folders)
+}
+
+#[test]
+fn a_run_that_is_ended_leaves_nothing_behind() {
+    let (mut child, folders) = started();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(2));
-    assert_eq!(fs::read_dir(&folders.temporary).unwrap().count(), 0);
+    folders.assert_empty();
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_nothing_behind() {
+    let (mut child, folders) = started();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Whoever cleans up after it needs a moment.
+    for _ in 0..3000 {
+        if folders.files() + folders.processes() == 0 {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    folders.assert_empty();
 }
