@@ -5,7 +5,11 @@
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, header};
-use ryw_core::{Level, Marks, SessionId, SubjectKey, Tenant, Token, TokenError, wire};
+use ryw_core::{
+    Level, Marks, SessionId, SubjectKey, Tenant, Token, TokenError,
+    seeded::{Bug, is_on},
+    wire,
+};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -215,7 +219,9 @@ fn read_token(
             if marks.is_pending() {
                 carried.pending_since = carried.pending_since.max(token.issued_at);
             }
-            carried.marks.join(&marks);
+            if !is_on(Bug::StoreLossFailover) {
+                carried.marks.join(&marks);
+            }
             Some(token.session)
         }
         Err(error) => {
