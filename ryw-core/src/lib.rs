@@ -36,6 +36,8 @@ mod mark;
 mod outcome;
 mod position;
 mod reason;
+#[doc(hidden)]
+pub mod seeded;
 mod session;
 mod store;
 mod subject;

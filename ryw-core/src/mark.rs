@@ -4,7 +4,11 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use crate::{Epoch, Lineage, Position, Relation, wire::MAX_POSITIONS};
+use crate::{
+    Epoch, Lineage, Position, Relation,
+    seeded::{Bug, is_on},
+    wire::MAX_POSITIONS,
+};
 
 /// One fact about what must be visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,7 +177,11 @@ impl Marks {
     #[must_use]
     pub fn without(mut self, told: &Self) -> Self {
         let is_told = |position: &Position| {
-            told.positions.iter().any(|told| told.branch() == position.branch() && told.offset() >= position.offset())
+            is_on(Bug::ResetClobber)
+                || told
+                    .positions
+                    .iter()
+                    .any(|told| told.branch() == position.branch() && told.offset() >= position.offset())
         };
         self.positions.retain(|position| !is_told(position));
         self.lost = self.lost.filter(|lost| Some(*lost) > told.lost);
@@ -197,10 +205,16 @@ impl Marks {
     }
 
     fn add_position(&mut self, position: Position) {
+        if is_on(Bug::LexiMerge) {
+            self.positions.retain(|known| known.branch() >= position.branch());
+            if self.positions.iter().any(|known| known.branch() > position.branch()) {
+                return;
+            }
+        }
         match self.positions.binary_search_by_key(&position.branch(), |known| known.branch()) {
             Ok(found) => {
                 let known = &mut self.positions[found];
-                if position.offset() > known.offset() {
+                if position.offset() > known.offset() || is_on(Bug::NoMax) {
                     *known = position;
                 }
             }

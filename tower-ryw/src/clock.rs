@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ryw_core::seeded;
 use tokio::time::Instant;
 
 /// Time since 1970, for what leaves this process or outlives it: the wall clock when this was made, and tokio's clock
@@ -14,7 +15,8 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self { built_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), built: Instant::now() }
+        let wall_clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { built_at: seeded::wall_clock().unwrap_or_else(wall_clock), built: Instant::now() }
     }
 
     pub(crate) fn now(&self) -> Duration {

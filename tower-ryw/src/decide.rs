@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use ryw_core::{Level, Marks, Reason, Relation};
+use ryw_core::{
+    Level, Marks, Position, Reason, Relation,
+    seeded::{Bug, is_on},
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -148,6 +151,9 @@ fn any_replica(reason: Reason) -> Next {
 fn by_position(question: &Question<'_>, view: &View) -> Next {
     let Question { terms, required, waited, .. } = question;
     let marks = &required.marks;
+    if let Some(next) = seeded(question, view) {
+        return next;
+    }
     let reason = match terms.level {
         level if level.follows_marks() && view.lost(marks).is_some() => {
             if !question.budget {
@@ -180,6 +186,11 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
             },
         },
     };
+    if is_on(Bug::TimeoutOpen)
+        && let Some(late) = pick(question, || view.replicas())
+    {
+        return Next::Serve(on_replica(question, view, late));
+    }
     let bound = terms.ladder.stale;
     let stale = bound
         .and_then(|bound| pick(question, || view.replicas().filter(|node| fresh_within(node, question.now, bound))));
@@ -197,11 +208,25 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
 /// Whether the primary's own snapshots show what the session has seen: a commit that waits for a synchronous standby
 /// can be visible there first. What the session has written itself was visible here before it was acknowledged.
 fn shows(terms: &Terms, marks: &Marks, view: &View, primary: &NodeView) -> bool {
-    if !terms.reads_raise_marks || !primary.synchronous {
+    if !terms.reads_raise_marks || !primary.synchronous || is_on(Bug::PrimaryFresh) {
         return true;
     }
     let visible = view.lineage.as_ref().zip(primary.visible);
     visible.is_some_and(|(lineage, visible)| marks.relation_to(lineage, visible) == Relation::Reached)
+}
+
+/// What a missing guard lets through, where a test has taken it away.
+fn seeded(question: &Question<'_>, view: &View) -> Option<Next> {
+    let waits = is_on(Bug::TlToctou) && question.waited > Duration::ZERO && question.may_wait;
+    let offset = question.required.marks.positions().iter().map(|position| position.offset()).max();
+    let serves = |node: &&NodeView| is_on(Bug::Naive) || waits && node.applied.map(Position::offset) >= offset;
+    if !is_on(Bug::Naive) && !waits {
+        return None;
+    }
+    match pick(question, || view.replicas().filter(serves)) {
+        Some(node) => Some(Next::Serve(on_replica(question, view, node))),
+        None => offset.filter(|_| waits).map(|offset| Next::Wait { offset }),
+    }
 }
 
 fn choose<'a>(question: &Question<'_>, view: &'a View) -> Option<&'a NodeView> {

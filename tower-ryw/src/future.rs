@@ -13,7 +13,10 @@ use std::{
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
-use ryw_core::Reason;
+use ryw_core::{
+    Reason,
+    seeded::{Bug, is_on},
+};
 use tokio::sync::oneshot;
 use tower_service::Service;
 use tracing::{Instrument, Span};
@@ -122,7 +125,7 @@ impl fmt::Debug for Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         // Disarmed once the request has ended and its effect is recorded: there is nothing left to do.
-        let Some(context) = self.scope.ready().filter(|_| self.armed) else { return };
+        let Some(context) = self.scope.ready().filter(|_| self.armed && !is_on(Bug::Cancel)) else { return };
         if unanswered(context.identity().terms.intent, context.end().told) == Outcome::Unknown {
             // This may run while a panic unwinds: one in somebody's observer must not end the process.
             let recorded = catch_unwind(AssertUnwindSafe(|| {
@@ -312,6 +315,13 @@ where
                             this.state.set(State::Done);
                             return Poll::Ready(answer);
                         }
+                        Err(work) if is_on(Bug::LateMark) => {
+                            tokio::spawn(work);
+                            finish(context, this.span, None, &mut answer);
+                            this.guard.disarm();
+                            this.state.set(State::Done);
+                            return Poll::Ready(answer);
+                        }
                         Err(work) => this.state.set(State::Record { answer: Some(answer), work }),
                     }
                 }
@@ -370,7 +380,9 @@ pub(crate) fn conclude(
             Effect::Write { known: ended.written, shown: terms.reads_raise_marks, served: ended.served }
         }
         // "Not found" and "not modified" show what is there as well.
-        Outcome::NotWritten if terms.reads_raise_marks && shows => Effect::Read { served: ended.served },
+        Outcome::NotWritten if terms.reads_raise_marks && shows && !is_on(Bug::NoMr) => {
+            Effect::Read { served: ended.served }
+        }
         Outcome::NotWritten => return Ok(context.replace_dead_cookie()),
     };
     let keys = context.keys_to_mark();

@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        policy::Ladder,
+        policy::{Ladder, Source},
         topology::{Reading, Role, Topology},
     };
 
@@ -179,6 +179,7 @@ mod tests {
             reads_raise_marks: false,
             ladder: Ladder::new(),
             strict_writes: false,
+            source: Source::Manual,
         };
         assert!(needs_sample(&aware.view(), &terms, false, &marks));
         assert!(unaware.view().is_outdated(&marks), "so it waits, or refuses");

@@ -4,6 +4,7 @@
 
 use http::{HeaderValue, Response, StatusCode};
 pub(crate) use ryw_core::Outcome;
+use ryw_core::seeded::{Bug, is_on};
 
 use crate::policy::Intent;
 
@@ -21,6 +22,7 @@ pub(crate) fn outcome<B>(intent: Intent, told: Told, response: &Response<B>) -> 
     // A gRPC response of headers only. With a body the status comes after it, and success is the safe guess.
     let grpc = response.headers().get("grpc-status").map(HeaderValue::as_bytes);
     let answered = Outcome::of_write(response.status(), grpc);
+    let answered = if is_on(Bug::ErrNoMark) && answered == Outcome::Unknown { Outcome::NotWritten } else { answered };
     match (told, intent) {
         // A handler that wrote and then failed has said nothing about its commit.
         (Told::Written, _) if answered == Outcome::NotWritten => Outcome::Committed,

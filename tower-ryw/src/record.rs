@@ -8,7 +8,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use ryw_core::{ClusterId, Epoch, Mark, Marks, Position, StoreError, StoreErrorKind, SubjectKey, Update};
+use ryw_core::{
+    ClusterId, Epoch, Mark, Marks, Position, StoreError, StoreErrorKind, SubjectKey, Update,
+    seeded::{Bug, is_on},
+};
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout},
@@ -130,6 +133,7 @@ fn without_position(config: &Config, effect: &Effect) -> Finding {
 async fn with_position(config: &Config, topology: &Topology, effect: Effect) -> Finding {
     let (mut marks, served, event) = match effect {
         Effect::Unknown => return (unknown(config), Recorded::UnknownOutcome, false),
+        Effect::Write { .. } if is_on(Bug::Window) => return without_position(config, &effect),
         Effect::Write { known, shown: false, .. } if !known.is_none() => {
             return (Update { marks: known, hold: None }, Recorded::Written, false);
         }
@@ -164,9 +168,12 @@ async fn with_position(config: &Config, topology: &Topology, effect: Effect) -> 
 async fn positions(topology: &Topology, served: &Served, event: Recorded) -> Option<Vec<Position>> {
     let mut commits = Vec::new();
     let mut reads = Vec::new();
+    let mut positions = Vec::new();
     let mut by_anybody = false;
     for (route, run) in &served.by {
         match (route, run) {
+            (Route::Primary, Some(run)) if is_on(Bug::PreCommit) => positions.push(run.position),
+            (Route::Replica { .. }, Some(run)) if is_on(Bug::MrBefore) => positions.push(run.position),
             (Route::Primary, Some(run)) => {
                 commits.push((run.place(), topology.sample_commit(&run.node, run.incarnation)))
             }
@@ -181,7 +188,6 @@ async fn positions(topology: &Topology, served: &Served, event: Recorded) -> Opt
         }
     }
     let mut primary = by_anybody.then(|| topology.sample_primary());
-    let mut positions = Vec::new();
     for (place, commit) in commits {
         match commit.await {
             Some(position) => positions.push(position),

@@ -140,7 +140,8 @@ fn newest(events: &[Event], told: u32, until: u32, survivor: u32) -> Option<Even
     if best.index >= told {
         return Some(best);
     }
-    let from = events.partition_point(|event| event.index < told);
+    // Told of more than this past contains: all of it is excused.
+    let from = events.partition_point(|event| event.index < told).min(end);
     let kept = events[..from].iter().rev().find(|event| event.version == survivor);
     events[from..end].iter().chain(kept).max_by_key(|event| event.version).copied()
 }

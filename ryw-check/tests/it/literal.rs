@@ -58,6 +58,13 @@ const CASES: &[(&str, &str, &str)] = &[
     ("ryw of overlapping tabs", "1 a append k 1 0-5; 2 a read k [] 2-3 t1; 3 x final k 1 9-9", ""),
     ("ryw in another tab afterwards", "1 a append k 1 0-1; 2 a read k [] 2-3 t1; 3 x final k 1 9-9", "RYW 1 2"),
     ("ryw of another session", "1 a append k 1 0-1; 2 b read k [] 2-3; 3 x final k 1 9-9", ""),
+    (
+        "told of more than a message carries",
+        "1 x put r 5 0-1 v1; 2 x put r 6 2-3 v2; 3 t read r 5 4-5 v1 t1; 4 t read r 6 7-8 v2 t1; 5 n read k 2 9-10 reset; \
+         6 t append k 2 6-11; 7 t read k 2 12-13 reset; 8 t send - 0 14-15 m1; 9 c recv - 0 16-17 m1; \
+         10 c send - 0 18-19 m2; 11 n recv - 0 20-21 m2; 12 n put r 7 22-23 v3 @SESSION",
+        "",
+    ),
     ("ryw of another key", "1 a append k 1 0-1; 2 a read j [] 2-3; 3 x final k 1 9-9", ""),
     ("ryw not promised", "1 a append k 1 0-1; 2 a read k [] 2-3 @EVENTUAL; 3 x final k 1 9-9", ""),
     ("ryw not promised by monotonic", "1 a append k 1 0-1; 2 a read k [] 2-3 @MONOTONIC; 3 x final k 1 9-9", ""),

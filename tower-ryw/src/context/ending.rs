@@ -194,8 +194,8 @@ impl RywContext {
             }
             marks.join(&saved.marks);
             fresh |= saved.marks.is_pending();
-            // What the store knew of a write's subjects already, this client may not have.
-            news |= saved.event != Recorded::Read && !identity.carried.marks.covers(&saved.marks);
+            // What the store knew already, or was sampled for it, this client may not have: another instance may not either.
+            news |= !identity.carried.marks.covers(&saved.marks);
             news |= marks != required.marks;
         }
         marks.join(&hop.marks);

@@ -3,7 +3,11 @@
 use std::future::Future;
 
 use http::HeaderValue;
-use ryw_core::{Lost, Mark, Marks, StoreError, SubjectKey, Update, wire};
+use ryw_core::{
+    Lost, Mark, Marks, StoreError, SubjectKey, Update,
+    seeded::{Bug, is_on},
+    wire,
+};
 
 use super::{Inner, RywContext};
 use crate::{
@@ -32,6 +36,9 @@ impl RywContext {
     /// does this without code in the handler.
     #[must_use]
     pub fn tokens(&self) -> Vec<HeaderValue> {
+        if is_on(Bug::NoForward) {
+            return Vec::new();
+        }
         let own = self.token().and_then(|token| HeaderValue::try_from(token).ok());
         let relayed = self.0.progress.lock().hop.relayed.clone();
         let foreign = self.0.identity.carried.foreign.iter().cloned().chain(relayed);
@@ -44,7 +51,7 @@ impl RywContext {
     ///
     /// Whatever a replica has shown to the handler before this call is as old as it is.
     pub fn join_token(&self, token: &HeaderValue) -> impl Future<Output = ()> + Send + use<> {
-        self.store(self.learn(token))
+        self.store(if is_on(Bug::ReceiveOwnRelay) { None } else { self.learn(token) })
     }
 
     /// A service that the request has called may have written, and nobody knows: it went without an answer. From here on the

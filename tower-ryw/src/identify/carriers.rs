@@ -1,7 +1,11 @@
 //! The tokens of a request, wherever they are: fields, baggage, the id of an event, cookies, links.
 
 use http::{HeaderName, HeaderValue, header};
-use ryw_core::{Level, Marks, SubjectKey, Tenant, Token, TokenError, wire};
+use ryw_core::{
+    Level, Marks, SubjectKey, Tenant, Token, TokenError,
+    seeded::{Bug, is_on},
+    wire,
+};
 use smallvec::SmallVec;
 
 use super::{Carried, Keys, aged_since, link_is_over};
@@ -147,7 +151,9 @@ impl<'a> Reader<'a> {
                 if marks.is_pending() {
                     self.carried.pending_since = self.carried.pending_since.max(token.issued_at);
                 }
-                self.carried.marks.join(&marks);
+                if !is_on(Bug::StoreLossFailover) {
+                    self.carried.marks.join(&marks);
+                }
                 Ok(Some(token.session).filter(|session| *session != SubjectKey::NOBODY))
             }
             Err(error) => {

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, mem, time::Duration};
 
 use hashbrown::HashTable;
-use ryw_core::{Loaded, Mark, Marks, Position, Stamp, SubjectKey, Unsettled};
+use ryw_core::{
+    Loaded, Mark, Marks, Position, Stamp, SubjectKey, Unsettled,
+    seeded::{Bug, is_on},
+};
 
 const NONE: u32 = u32::MAX;
 
@@ -144,7 +147,8 @@ impl Shard {
         match self.find(key) {
             Some(slot) => {
                 let entry = &mut self.entries[slot as usize];
-                if entry.held_until <= now && entry.stamp() == stamp {
+                if entry.held_until <= now && entry.stamp() == stamp || is_on(Bug::Unstick) {
+                    entry.held_until = entry.held_until.min(now);
                     entry.unknown = false;
                     if let Some(at) = at {
                         let marks = self.take_marks(slot).settled_by(at);
@@ -233,6 +237,10 @@ impl Shard {
         let entries = &self.entries;
         let hasher = |slot: &u32| entries[*slot as usize].key.hash();
         self.index.insert_unique(key.hash(), slot, hasher);
+        if is_on(Bug::NoFence) {
+            self.entries[slot as usize].unknown = false;
+            return slot;
+        }
         self.add_marks(slot, &inherited);
         slot
     }
@@ -253,12 +261,15 @@ impl Shard {
         self.unlink(slot);
         let entry = &mut self.entries[slot as usize];
         match entry.marks {
+            _ if is_on(Bug::Ttl) => entry.unknown = false,
             Compact::None => {}
             Compact::At(position) => self.floor.raise(&[position]),
             // Without a loss: it is told to the session that suffered it, not to everybody.
             Compact::Spilled => self.floor.raise(self.spilled.remove(&slot).unwrap_or_default().positions()),
         }
-        self.floor.held_until = self.floor.held_until.max(entry.held_until);
+        if !is_on(Bug::Ttl) {
+            self.floor.held_until = self.floor.held_until.max(entry.held_until);
+        }
         if entry.unknown {
             self.floor.forget();
         }

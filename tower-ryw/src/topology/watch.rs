@@ -72,7 +72,9 @@ impl Watch {
                     sleep_until(begun + HURRIED_PAUSE).await;
                 }
             };
+            // In the same order always, so that a simulation can be repeated.
             tokio::select! {
+                biased;
                 () = sampler.hurry.notified() => {}
                 () = missed => {}
                 () = sleep(pause) => {}

@@ -4,7 +4,7 @@ use tower_ryw::{ClusterId, Epoch, Key, Keyring, Level, Marks, Position, RywConte
 
 use crate::{
     cluster::{Client, Cluster, at},
-    harness::{LAG, session, with_positions},
+    harness::{LAG, level, session, with_positions},
 };
 
 fn key() -> Key {
@@ -102,4 +102,16 @@ async fn a_write_gives_its_client_a_token_whatever_the_store_knew_already() {
     let token = second.header("ryw-token").unwrap();
     let again = client.send("POST", "/it", &[session("phone"), ("ryw-token", token)]).await;
     assert!(again.header("ryw-token").is_none(), "it has that already");
+}
+
+/// What a store has sampled for somebody, or knew already, no other instance need know: whoever has seen it is told.
+#[tokio::test(start_paused = true)]
+async fn what_a_read_has_shown_is_told_although_the_store_required_it_already() {
+    let fixture = with_positions(|builder| builder);
+    fixture.store.put("t", "a", Some("v".into())).unwrap();
+    for read in ["the first is required to see a sample", "the second what the first has seen"] {
+        let answer = fixture.get("/v/a", &[session("reader"), level("SESSION")]).await;
+        assert_eq!(answer.body, "v", "{read}");
+        assert!(answer.header("ryw-token").is_some(), "{read}: {}", answer.route());
+    }
 }

@@ -1,0 +1,458 @@
+//! Sessions: what they do, and what they see of it.
+
+use std::{sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use ryw_client::{Envelope, Retry, RywClientLayer, RywClientService, Session};
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+use tower::{Layer, ServiceExt};
+
+use crate::{
+    database::{FIRST_REGISTER, Key},
+    history::Op,
+    net::{self, Body, HttpClient},
+    plan::{LENGTH, Plan},
+    service::{CALLED, EFFECT, EPOCH, HOSTS, NODE, TROUBLE},
+    world::{World, now},
+};
+
+const LISTS: Key = 6;
+const REGISTERS: Key = 2;
+/// Sessions whose writes are ordered have keys of their own: what others write follows nothing.
+const ORDERED: Key = 10;
+const ACKNOWLEDGED: (&str, &str) = ("ryw-lost", "ack");
+const DEADLINE: Duration = Duration::from_millis(160);
+/// After this, nothing of a request that was cut short is on its way any more, where nothing else went wrong.
+const GRACE: Duration = Duration::from_millis(25);
+
+/// A message between sessions, and the key that it is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    id: u64,
+    from: String,
+    envelope: String,
+    key: Key,
+}
+
+/// One session, as all of its tabs share it.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    name: String,
+    level: &'static str,
+    carries: Carries,
+    raw: HttpClient,
+}
+
+#[derive(Clone)]
+enum Carries {
+    /// `ryw-client` carries its tokens.
+    Tokens(Session, Box<RywClientService<HttpClient>>),
+    /// It only says its name. Whether it has been told of a loss that it has yet to acknowledge.
+    Name(Arc<Mutex<bool>>),
+}
+
+impl Caller {
+    pub(crate) fn with_tokens(name: &str, level: &'static str) -> Result<Self, Box<dyn std::error::Error>> {
+        let hosts = HOSTS.iter().fold(Session::builder(), |session, host| session.send_to(*host));
+        let session = hosts.id(name.parse()?).build()?;
+        let raw = net::client();
+        let guarded = RywClientLayer::new(session.clone()).retry(Retry::never()).layer(raw.clone());
+        Ok(Self { name: name.into(), level, carries: Carries::Tokens(session, Box::new(guarded)), raw })
+    }
+
+    pub(crate) fn by_name(name: &str, level: &'static str) -> Self {
+        Self { name: name.into(), level, carries: Carries::Name(Arc::default()), raw: net::client() }
+    }
+}
+
+/// One tab of a session at work.
+pub(crate) struct Tab {
+    world: World,
+    plan: Plan,
+    caller: Caller,
+    tab: usize,
+    rng: Rng,
+    /// What was touched last: mostly that is looked at next.
+    last: Key,
+    /// The first of its keys.
+    from: Key,
+    /// When it was last told of a loss, among all values and messages.
+    told: u64,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    fn says(&self, name: &str, value: &str) -> bool {
+        [name.to_owned(), format!("x-relayed-{name}")]
+            .iter()
+            .any(|name| self.headers.get(name).is_some_and(|said| said == value))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.headers.contains_key(name) || self.headers.contains_key(format!("x-relayed-{name}"))
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    fn tells_loss(&self) -> bool {
+        self.has("ryw-lost")
+    }
+
+    fn is_enforced(&self) -> bool {
+        !self.says("x-consistency-enforced", "false")
+    }
+}
+
+impl Tab {
+    pub(crate) fn new(world: &World, plan: &Plan, caller: Caller, tab: usize, seed: u64) -> Self {
+        let from = if matches!(caller.level, "SESSION" | "CAUSAL") { ORDERED } else { 0 };
+        Self {
+            world: world.clone(),
+            plan: plan.clone(),
+            caller,
+            tab,
+            rng: Rng::with_seed(seed),
+            last: from,
+            from,
+            told: 0,
+        }
+    }
+
+    pub(crate) async fn work(mut self) {
+        sleep(Duration::from_millis(self.rng.u64(..30))).await;
+        while now() < LENGTH {
+            if self.rng.u8(..10) < 6 {
+                sleep(Duration::from_millis(self.rng.u64(..8))).await;
+            }
+            if self.caller.level == "EVENTUAL" {
+                self.observe().await;
+                continue;
+            }
+            match self.rng.u8(..100) {
+                0..=33 => self.write().await,
+                34..=41 => self.relayed_write().await,
+                42..=50 => self.relayed_read().await,
+                51..=56 => self.snap().await,
+                57..=61 => self.send(),
+                62..=68 => self.receive().await,
+                _ => self.read().await,
+            }
+        }
+        self.world.with(|inner| inner.running -= 1);
+    }
+
+    fn key(&mut self) -> Key {
+        if self.rng.u8(..10) >= 6 {
+            self.last = match self.rng.u8(..10) {
+                0..=7 => self.list(),
+                _ => FIRST_REGISTER + self.from + self.rng.u16(..REGISTERS),
+            };
+        }
+        self.last
+    }
+
+    fn list(&mut self) -> Key {
+        self.from + self.rng.u16(..LISTS)
+    }
+
+    fn op(&self, f: &'static str, key: Option<Key>) -> Op {
+        Op {
+            session: self.caller.name.clone(),
+            tab: self.tab,
+            f,
+            key: key.map(name).unwrap_or_default(),
+            level: self.caller.level,
+            inv: Some(self.world.time()),
+            ..Op::default()
+        }
+    }
+
+    fn add(&self, op: &Op) {
+        self.world.with(|inner| inner.histories.guarded.add(op));
+    }
+
+    fn done(&self, mut op: Op, out: &'static str) {
+        op.out = out;
+        op.ret = Some(self.world.time());
+        self.add(&op);
+    }
+
+    /// Sees what replicas show: whoever else reads that key at this time could have been shown the same.
+    async fn observe(&mut self) {
+        let key = [0, ORDERED][self.rng.usize(..2)] + self.rng.u16(..LISTS);
+        self.read_key(key, path_of(key)).await;
+    }
+
+    async fn write(&mut self) {
+        let key = self.key();
+        let path = if key < FIRST_REGISTER { "list" } else { "reg" };
+        self.append(key, path, &HOSTS[..2]).await;
+        if self.rng.bool() {
+            self.read_key(key, path_of(key)).await;
+        }
+    }
+
+    async fn relayed_write(&mut self) {
+        let key = self.list();
+        self.last = key;
+        self.append(key, "relay/list", &HOSTS[..2]).await;
+        self.read_key(key, "list").await;
+    }
+
+    async fn relayed_read(&mut self) {
+        let key = if self.last < FIRST_REGISTER { self.last } else { self.from };
+        self.read_key(key, "relay/list").await;
+    }
+
+    async fn read(&mut self) {
+        let key = self.key();
+        self.read_key(key, path_of(key)).await;
+    }
+
+    async fn append(&mut self, key: Key, path: &str, hosts: &[&str]) {
+        let value = self.world.value();
+        let mut op = self.op(if key < FIRST_REGISTER { "append" } else { "put" }, Some(key));
+        op.value = Some(value);
+        let errors = self.plan.errors;
+        let trouble = match self.rng.u8(..100) {
+            chance if chance < errors => Some((TROUBLE, "error")),
+            chance if chance < errors + 2 => Some((TROUBLE, "panic")),
+            _ => None,
+        };
+        let is_patient = self.rng.u8(..100) >= self.plan.cancels;
+        let patience = if is_patient { DEADLINE } else { Duration::from_millis(self.rng.u64(1..25)) };
+        let host = hosts[self.rng.usize(..hosts.len())];
+        let uri = format!("http://{host}/{path}/{}/{value}", name(key));
+        let since = now();
+        let answer = self.ask("POST", uri, trouble, patience).await;
+        let carries = matches!(self.caller.carries, Carries::Tokens(..));
+        let Some(answer) = answer else { return self.unanswered(op, since).await };
+        op.version = answer.body.get("ver").and_then(Value::as_u64).filter(|_| key >= FIRST_REGISTER);
+        self.node(&mut op, &answer);
+        let effect = answer.text(EFFECT);
+        match (answer.status.as_u16(), effect) {
+            (200, _) if answer.tells_loss() => self.done(op, "reset"),
+            (200, _) if answer.is_enforced() || carries => self.done(op, "ok"),
+            (_, Some("none")) => self.done(op, "fail"),
+            // Refused by the layer: the handler has not been called.
+            (_, None) if path != "relay/list" => self.done(op, "fail"),
+            (500, Some("done")) if answer.is_enforced() => self.done(op, "info"),
+            (200 | 500, Some("done")) => self.open(op),
+            _ => self.unanswered(op, since).await,
+        }
+        self.told(&answer).await;
+    }
+
+    /// Nobody knows what became of it, and nothing is owed for it unless it is seen.
+    fn open(&self, mut op: Op) {
+        op.out = "info";
+        self.add(&op);
+    }
+
+    /// What was cut short is owed as well, once nothing of it is on its way any more.
+    async fn unanswered(&self, mut op: Op, since: Duration) {
+        sleep(GRACE + self.plan.confirmed_in.unwrap_or_default()).await;
+        op.out = "info";
+        op.ret = self.world.is_quiet_since(since).then(|| self.world.time());
+        self.add(&op);
+    }
+
+    async fn read_key(&mut self, key: Key, path: &str) {
+        let mut op = self.op("read", Some(key));
+        let host = HOSTS[self.rng.usize(..2)];
+        let uri = format!("http://{host}/{path}/{}", name(key));
+        self.finish_read(&mut op, uri).await;
+    }
+
+    async fn snap(&mut self) {
+        let mut op = self.op("snap", None);
+        let key = self.rng.u16(..LISTS / 2);
+        let keys = [self.from + key, self.from + LISTS / 2 + key];
+        let host = HOSTS[self.rng.usize(..2)];
+        let uri = format!("http://{host}/snap?k={}&k={}", name(keys[0]), name(keys[1]));
+        self.finish_read(&mut op, uri).await;
+    }
+
+    async fn finish_read(&mut self, op: &mut Op, uri: String) {
+        let Some(answer) = self.ask("GET", uri, None, DEADLINE).await else { return self.done(op.clone(), "fail") };
+        if answer.status == StatusCode::OK && (answer.is_enforced() || answer.tells_loss()) {
+            op.read = answer.body.get("val").map(Value::to_string);
+            op.version = answer.body.get("ver").and_then(Value::as_u64);
+            self.node(op, &answer);
+            self.done(op.clone(), if answer.tells_loss() { "reset" } else { "ok" });
+        } else if answer.tells_loss() {
+            self.done(op.clone(), "reset");
+        } else {
+            // Refused, or the answer says that nothing is promised.
+            self.done(op.clone(), "fail");
+        }
+        self.told(&answer).await;
+    }
+
+    fn node(&self, op: &mut Op, answer: &Answer) {
+        op.node = answer.text(NODE).map(|node| format!("n{node}")).unwrap_or_default();
+        op.epoch = answer.text(EPOCH).and_then(|epoch| epoch.parse().ok());
+    }
+
+    /// Heeds what an answer says about a loss. A write that was refused because of one has told of it too.
+    async fn told(&mut self, answer: &Answer) {
+        if !answer.tells_loss() {
+            return;
+        }
+        if answer.status != StatusCode::OK {
+            let op = self.op("read", Some(self.from));
+            self.done(op, "reset");
+        }
+        self.world.with(|inner| inner.count("told"));
+        match &self.caller.carries {
+            Carries::Tokens(session, _) => {
+                session.acknowledge_lost();
+            }
+            Carries::Name(acknowledges) => *acknowledges.lock() = true,
+        }
+        // The called service keeps marks of its own, and has to hear of it as well.
+        for host in [HOSTS[self.rng.usize(..2)], HOSTS[CALLED]] {
+            let uri = format!("http://{host}/list/{}", name(self.from));
+            let mut op = self.op("read", Some(self.from));
+            let answer = self.ask("GET", uri, Some(ACKNOWLEDGED), DEADLINE).await;
+            op.out = if answer.is_some_and(|answer| answer.tells_loss()) { "reset" } else { "fail" };
+            self.done(op.clone(), op.out);
+        }
+        self.told = self.world.value();
+    }
+
+    fn send(&mut self) {
+        let Carries::Tokens(session, _) = &self.caller.carries else { return };
+        if self.from != ORDERED {
+            return;
+        }
+        let mut op = self.op("send", None);
+        let id = self.world.value();
+        let letter =
+            Letter { id, from: self.caller.name.clone(), envelope: session.envelope().to_string(), key: self.last };
+        self.world.with(|inner| inner.mailbox.push(letter));
+        op.message = Some(id);
+        self.done(op, "ok");
+    }
+
+    /// Takes the newest message of somebody else, and looks at once. Messages may be received twice. What was sent before this
+    /// session was told of a loss may be about what it knows to be lost: it has no use for that.
+    async fn receive(&mut self) {
+        let Carries::Tokens(session, _) = &self.caller.carries else { return };
+        let own = &self.caller.name;
+        let letter = self.world.with(|inner| inner.mailbox.iter().rev().find(|letter| letter.from != *own).cloned());
+        let Some(letter) = letter.filter(|letter| letter.id > self.told && self.from == ORDERED) else { return };
+        let Ok(envelope) = letter.envelope.parse::<Envelope>() else { return };
+        let mut op = self.op("recv", None);
+        op.message = Some(letter.id);
+        session.join(&envelope);
+        self.done(op, "ok");
+        self.last = letter.key;
+        let path =
+            if letter.key < FIRST_REGISTER && self.rng.u8(..3) == 0 { "relay/list" } else { path_of(letter.key) };
+        self.read_key(letter.key, path).await;
+    }
+
+    /// `None` where there is no answer, or not in time.
+    async fn ask(
+        &self,
+        method: &str,
+        uri: String,
+        extra: Option<(&'static str, &'static str)>,
+        patience: Duration,
+    ) -> Option<Answer> {
+        let mut request = Request::builder().method(method).uri(uri).header("x-consistency-level", self.caller.level);
+        if let Some((name, value)) = extra {
+            request = request.header(name, value);
+        }
+        let answer = async {
+            match &self.caller.carries {
+                Carries::Tokens(_, client) => {
+                    let response = (**client).clone().oneshot(request.body(Body::default()).ok()?).await.ok()?;
+                    collect(response).await
+                }
+                Carries::Name(acknowledges) => {
+                    request = request.header("x-session-id", &self.caller.name);
+                    let acknowledged = std::mem::take(&mut *acknowledges.lock());
+                    if acknowledged && extra != Some(ACKNOWLEDGED) {
+                        request = request.header("ryw-lost", "ack");
+                    }
+                    collect(self.caller.raw.request(request.body(Body::default()).ok()?).await.ok()?).await
+                }
+            }
+        };
+        timeout(patience, answer).await.ok().flatten()
+    }
+}
+
+async fn collect<B>(response: http::Response<B>) -> Option<Answer>
+where
+    B: http_body::Body,
+{
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.ok()?.to_bytes();
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    Some(Answer { status: parts.status, headers: parts.headers, body })
+}
+
+fn name(key: Key) -> String {
+    if key < FIRST_REGISTER { format!("k{key}") } else { format!("r{key}") }
+}
+
+const fn path_of(key: Key) -> &'static str {
+    if key < FIRST_REGISTER { "list" } else { "reg" }
+}
+
+/// All keys and their names.
+pub(crate) fn keys() -> impl Iterator<Item = (Key, String)> {
+    let of = |from: Key| (from..from + LISTS).chain(FIRST_REGISTER + from..FIRST_REGISTER + from + REGISTERS);
+    of(0).chain(of(ORDERED)).map(|key| (key, name(key)))
+}
+
+/// The positive control: a session that nothing guards writes, and reads a replica at once.
+pub(crate) async fn control(world: World) {
+    const KEY: Key = 50;
+    let client = net::client();
+    while now() < LENGTH {
+        sleep(Duration::from_millis(20)).await;
+        let value = world.value();
+        for (method, path) in [("POST", format!("/raw/{}/{value}", name(KEY))), ("GET", format!("/raw/{}", name(KEY)))]
+        {
+            let is_write = method == "POST";
+            let mut op = Op {
+                session: "control".into(),
+                f: if is_write { "append" } else { "read" },
+                key: name(KEY),
+                value: is_write.then_some(value),
+                inv: Some(world.time()),
+                ..Op::default()
+            };
+            let request =
+                Request::builder().method(method).uri(format!("http://{}{path}", HOSTS[0])).body(Body::default());
+            let Ok(request) = request else { continue };
+            let answer = timeout(DEADLINE, async { collect(client.request(request).await.ok()?).await }).await;
+            op.ret = Some(world.time());
+            op.out = match answer.ok().flatten().filter(|answer| answer.status == StatusCode::OK) {
+                Some(answer) => {
+                    op.read = answer.body.get("val").map(Value::to_string);
+                    "ok"
+                }
+                None if is_write => "info",
+                None => "fail",
+            };
+            world.with(|inner| inner.histories.control.add(&op));
+        }
+    }
+    world.with(|inner| inner.running -= 1);
+}
