@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     config::Config,
     policy::{Intent, RequestHead, Terms},
+    present::Present,
     problem::Refusal,
 };
 
@@ -72,20 +73,34 @@ impl Identity {
 
     /// A read of which nothing has to be remembered, looked up or told.
     pub(crate) fn is_passthrough(&self) -> bool {
-        let level = self.terms.level;
-        self.terms.intent == Intent::Read
-            && self.keys.is_empty()
-            && self.carried.marks.is_none()
-            && matches!(level, Level::Eventual | Level::ReadYourWrites)
+        self.keys.is_empty() && self.carried.marks.is_none() && is_plain_read(&self.terms)
     }
 }
 
-pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identity, Refusal> {
-    let asked = asked_level(head)?;
+fn is_plain_read(terms: &Terms) -> bool {
+    terms.intent == Intent::Read && matches!(terms.level, Level::Eventual | Level::ReadYourWrites)
+}
+
+/// The terms and the tenant of a request that is passed through, where its head shows at a glance that it is. What
+/// [`identify`] finds out would be the same.
+pub(crate) fn passthrough(config: &Config, head: RequestHead<'_>, present: Present) -> Option<(Terms, Tenant)> {
+    if !present.tells_nothing() || config.subjects_of.is_some() {
+        return None;
+    }
+    let terms = config.policy.terms(head, None);
+    is_plain_read(&terms).then(|| (terms, tenant(config, head)))
+}
+
+fn tenant(config: &Config, head: RequestHead<'_>) -> Tenant {
+    let told = head.extensions.get::<Tenant>().cloned();
+    told.or_else(|| config.tenant_of.as_ref()?(head)).unwrap_or_default()
+}
+
+pub(crate) fn identify(config: &Config, head: RequestHead<'_>, present: Present) -> Result<Identity, Refusal> {
+    let asked = if present.has(Present::CONSISTENCY_LEVEL) { asked_level(head)? } else { None };
     let terms = config.policy.terms(head, asked);
-    let tenant = head.extensions.get::<Tenant>().cloned();
-    let tenant = tenant.or_else(|| config.tenant_of.as_ref()?(head)).unwrap_or_default();
-    let session = named_session(head)?;
+    let tenant = tenant(config, head);
+    let session = if present.has(Present::SESSION_ID) { named_session(head)? } else { None };
 
     let mut keys = Keys::new();
     if let Some(session) = &session {
@@ -93,14 +108,15 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identit
         keys.extend(config.keys.iter().map(|key| key.session(&tenant, session)));
     }
     let mut carried = Carried::default();
-    let by_cookie = read_tokens(config, head, &tenant, &mut keys, &mut carried);
+    let by_cookie = present.may_bring_tokens() && read_tokens(config, head, present, &tenant, &mut keys, &mut carried);
     let has_session = !keys.is_empty();
     if let Some(subjects_of) = &config.subjects_of {
         for subject in subjects_of(head) {
             keys.extend(config.keys.iter().map(|key| key.subject(&tenant, &subject)));
         }
     }
-    let acknowledges = head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
+    let acknowledges = present.has(Present::LOST)
+        && head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
     let arrived = config.observer.is_some().then(Instant::now);
     Ok(Identity { tenant, session, keys, has_session, by_cookie, terms, carried, acknowledges, arrived })
 }
@@ -137,18 +153,19 @@ fn bad(detail: String) -> Refusal {
 fn read_tokens(
     config: &Config,
     head: RequestHead<'_>,
+    present: Present,
     tenant: &Tenant,
     keys: &mut Keys,
     carried: &mut Carried,
 ) -> bool {
     let mut count = 0;
+    let all = |header, name| present.has(header).then(|| head.headers.get_all(name).iter()).into_iter().flatten();
     // `fetch` and proxies write a repeated field as one, separated by commas (RFC 9110, 5.3).
-    let values =
-        head.headers.get_all(&wire::TOKEN).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let values = all(Present::TOKEN, &wire::TOKEN).flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let values = values.map(<[u8]>::trim_ascii);
-    let events = config.event_ids.then(|| head.headers.get_all(&LAST_EVENT_ID).iter()).into_iter().flatten();
+    let events = config.event_ids.then(|| all(Present::LAST_EVENT_ID, &LAST_EVENT_ID)).into_iter().flatten();
     let values = values.chain(events.filter_map(in_event_id));
-    for text in values.chain(head.headers.get_all(&BAGGAGE).iter().flat_map(in_baggage)) {
+    for text in values.chain(all(Present::BAGGAGE, &BAGGAGE).flat_map(in_baggage)) {
         count += 1;
         if let Some(session) = read_token(config, tenant, text, false, count, carried)
             && keys.is_empty()
@@ -158,7 +175,7 @@ fn read_tokens(
     }
     let Some(name) = config.cookie.name() else { return false };
     let mut by_cookie = false;
-    for value in head.headers.get_all(header::COOKIE) {
+    for value in all(Present::COOKIE, &header::COOKIE) {
         for token in cookies(value.as_bytes(), name) {
             count += 1;
             by_cookie = true;

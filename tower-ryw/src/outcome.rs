@@ -2,10 +2,12 @@
 //!
 //! Three answers, not two. Pure.
 
-use http::{HeaderValue, Response};
+use http::{HeaderName, HeaderValue, Response};
 pub(crate) use ryw_core::Outcome;
 
 use crate::policy::Intent;
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What the handler itself has said about its writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,16 +20,16 @@ pub(crate) enum Told {
 
 /// The outcome of a request that was answered.
 pub(crate) fn outcome<B>(intent: Intent, told: Told, response: &Response<B>) -> Outcome {
-    // A gRPC response of headers only. With a body the status comes after it, and success is the safe guess.
-    let grpc = response.headers().get("grpc-status").map(HeaderValue::as_bytes);
-    let answered = Outcome::of_write(response.status(), grpc);
     match (told, intent) {
+        (Told::NotWritten, _) | (Told::Nothing, Intent::Read) => return Outcome::NotWritten,
+        (Told::Written, _) | (Told::Nothing, Intent::Write) => {}
+    }
+    // A gRPC response of headers only. With a body the status comes after it, and success is the safe guess.
+    let grpc = response.headers().get(&GRPC_STATUS).map(HeaderValue::as_bytes);
+    match Outcome::of_write(response.status(), grpc) {
         // A handler that wrote and then failed has said nothing about its commit.
-        (Told::Written, _) if answered == Outcome::NotWritten => Outcome::Committed,
-        (Told::Written, _) => answered,
-        (Told::NotWritten, _) => Outcome::NotWritten,
-        (Told::Nothing, Intent::Read) => Outcome::NotWritten,
-        (Told::Nothing, Intent::Write) => answered,
+        Outcome::NotWritten if told == Told::Written => Outcome::Committed,
+        answered => answered,
     }
 }
 
