@@ -1,29 +1,32 @@
 //! What `RywClientLayer` adds to a request, beside a layer that does nothing.
 //!
-//! `cargo run --release -p ryw-bench --bin client`. The service answers at once, so that nothing but the layers counts;
-//! all are measured in turns within one run.
+//! The service answers at once, so that nothing but the layers counts; all are measured in turns within one run.
 
 use std::{convert::Infallible, error::Error, future::Future};
 
 use http::{HeaderValue, Request, Response};
 use ryw_client::{RywClientLayer, Session};
-use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn, util::MapRequestLayer};
+
+use crate::{
+    clock::processor_time,
+    report::{Section, Spread, Table},
+};
 
 const ROUNDS: usize = 21;
 const REQUESTS: u32 = 20_000;
 
-/// ns per request.
+/// ns of processor time per request.
 async fn measure<S>(service: &mut S) -> Result<f64, Box<dyn Error>>
 where
     S: Service<Request<()>, Error: Error + 'static>,
 {
-    let started = Instant::now();
+    let started = processor_time();
     for _ in 0..REQUESTS {
         let request = Request::get("http://notes.example/v1/notes/7").body(())?;
         std::hint::black_box(service.ready().await?.call(request).await?);
     }
-    Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(REQUESTS))
+    Ok((processor_time() - started).as_secs_f64() * 1e9 / f64::from(REQUESTS))
 }
 
 fn answers(
@@ -48,33 +51,33 @@ fn token() -> Result<HeaderValue, Box<dyn Error>> {
     Ok(tower_ryw::Token { session, issued_at: 1_700_000_000, marks }.seal(&keys, &tenant).try_into()?)
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+/// Runs it.
+pub fn run(quick: bool) -> Result<Section, Box<dyn Error>> {
+    tokio::runtime::Builder::new_current_thread().build()?.block_on(compare(if quick { 7 } else { ROUNDS }))
+}
+
+async fn compare(rounds: usize) -> Result<Section, Box<dyn Error>> {
     let token = token()?;
     let mut noop = MapRequestLayer::new(|request: Request<()>| request).layer(answers(None));
     let mut nothing = RywClientLayer::new(Session::new()).layer(answers(None));
     let mut carries = RywClientLayer::new(Session::new()).layer(answers(Some(token.clone())));
     let mut noop_token = MapRequestLayer::new(|request: Request<()>| request).layer(answers(Some(token)));
-    let mut rounds = Vec::new();
-    for _ in 0..ROUNDS {
-        rounds.push([
-            measure(&mut noop).await?,
-            measure(&mut nothing).await?,
-            measure(&mut noop_token).await?,
-            measure(&mut carries).await?,
-        ]);
+    let mut adds: [Vec<f64>; 2] = Default::default();
+    for _ in 0..rounds {
+        let bare = measure(&mut noop).await?;
+        adds[0].push(measure(&mut nothing).await? - bare);
+        let bare = measure(&mut noop_token).await?;
+        adds[1].push(measure(&mut carries).await? - bare);
     }
-    let median = |n: usize| {
-        let mut all: Vec<_> = rounds.iter().map(|round| round[n]).collect();
-        all.sort_by(f64::total_cmp);
-        all[ROUNDS / 2]
-    };
-    println!("ns per request, medians of {ROUNDS} rounds      no-op layer   RywClientLayer       adds");
-    for (what, (without, with)) in
-        [("a session that has nothing to carry", (0, 1)), ("a token is sent and learned", (2, 3))]
-    {
-        let (without, with) = (median(without), median(with));
-        println!("{what:<45} {without:>11.0}   {with:>14.0}   {:>8.0}", with - without);
+    let mut table = Table::new(["RywClientLayer, beside a layer that does nothing", "adds, ns of processor time"]);
+    for (what, adds) in ["a session that has nothing to carry", "a token is sent and learned"].into_iter().zip(adds) {
+        table.row([what.into(), Spread::of(adds).into()]);
     }
-    Ok(())
+    Ok(Section {
+        id: "client",
+        title: "Callers",
+        text: "A service that answers at once.".into(),
+        tables: vec![table],
+        ..Section::default()
+    })
 }
