@@ -1,30 +1,32 @@
 //! What `RywClientLayer` adds to a request, beside a layer that does nothing.
 //!
-//! `cargo run --release -p ryw-bench --bin client`, and with `-- --short` a tenth of it. The service answers at once, so that
-//! nothing but the layers counts; all are measured in turns within one run, and compared round by round.
+//! The service answers at once, so that nothing but the layers counts; all are measured in turns within one run.
 
 use std::{convert::Infallible, error::Error, future::Future};
 
 use http::{HeaderValue, Request, Response};
 use ryw_client::{RywClientLayer, Session};
-use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn, util::MapRequestLayer};
+
+use crate::{
+    clock::processor_time,
+    report::{Section, Spread, Table},
+};
 
 const ROUNDS: usize = 21;
 const REQUESTS: u32 = 20_000;
-const REQUESTS_SHORT: u32 = 2_000;
 
-/// ns per request.
-async fn measure<S>(service: &mut S, requests: u32) -> Result<f64, Box<dyn Error>>
+/// ns of processor time per request.
+async fn measure<S>(service: &mut S) -> Result<f64, Box<dyn Error>>
 where
     S: Service<Request<()>, Error: Error + 'static>,
 {
-    let started = Instant::now();
-    for _ in 0..requests {
+    let started = processor_time();
+    for _ in 0..REQUESTS {
         let request = Request::get("http://notes.example/v1/notes/7").body(())?;
         std::hint::black_box(service.ready().await?.call(request).await?);
     }
-    Ok(started.elapsed().as_secs_f64() * 1e9 / f64::from(requests))
+    Ok((processor_time() - started).as_secs_f64() * 1e9 / f64::from(REQUESTS))
 }
 
 fn answers(
@@ -49,37 +51,33 @@ fn token() -> Result<HeaderValue, Box<dyn Error>> {
     Ok(tower_ryw::Token { session, issued_at: 1_700_000_000, marks }.seal(&keys, &tenant).try_into()?)
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+/// Runs it.
+pub fn run(quick: bool) -> Result<Section, Box<dyn Error>> {
+    tokio::runtime::Builder::new_current_thread().build()?.block_on(compare(if quick { 7 } else { ROUNDS }))
+}
+
+async fn compare(rounds: usize) -> Result<Section, Box<dyn Error>> {
     let token = token()?;
     let mut noop = MapRequestLayer::new(|request: Request<()>| request).layer(answers(None));
     let mut nothing = RywClientLayer::new(Session::new()).layer(answers(None));
     let mut carries = RywClientLayer::new(Session::new()).layer(answers(Some(token.clone())));
     let mut noop_token = MapRequestLayer::new(|request: Request<()>| request).layer(answers(Some(token)));
-    let requests = if std::env::args().any(|argument| argument == "--short") { REQUESTS_SHORT } else { REQUESTS };
-    let mut rounds = Vec::new();
-    for _ in 0..ROUNDS {
-        rounds.push([
-            measure(&mut noop, requests).await?,
-            measure(&mut nothing, requests).await?,
-            measure(&mut noop_token, requests).await?,
-            measure(&mut carries, requests).await?,
-        ]);
+    let mut adds: [Vec<f64>; 2] = Default::default();
+    for _ in 0..rounds {
+        let bare = measure(&mut noop).await?;
+        adds[0].push(measure(&mut nothing).await? - bare);
+        let bare = measure(&mut noop_token).await?;
+        adds[1].push(measure(&mut carries).await? - bare);
     }
-    let median = |of: &dyn Fn(&[f64; 4]) -> f64| {
-        let mut all: Vec<_> = rounds.iter().map(of).collect();
-        all.sort_by(f64::total_cmp);
-        all[ROUNDS / 2]
-    };
-    println!("ns per request, medians of {ROUNDS} rounds of {requests}");
-    println!("{:<45} {:>11}   {:>14}   {:>8}   {:>8}", "", "no-op layer", "RywClientLayer", "adds", "ratio");
-    for (what, (without, with)) in
-        [("a session that has nothing to carry", (0, 1)), ("a token is sent and learned", (2, 3))]
-    {
-        let (before, after) = (median(&|round| round[without]), median(&|round| round[with]));
-        let (adds, ratio) =
-            (median(&|round| round[with] - round[without]), median(&|round| round[with] / round[without]));
-        println!("{what:<45} {before:>11.0}   {after:>14.0}   {adds:>8.0}   {ratio:>8.2}");
+    let mut table = Table::new(["RywClientLayer, beside a layer that does nothing", "adds, ns of processor time"]);
+    for (what, adds) in ["a session that has nothing to carry", "a token is sent and learned"].into_iter().zip(adds) {
+        table.row([what.into(), Spread::of(adds).into()]);
     }
-    Ok(())
+    Ok(Section {
+        id: "client",
+        title: "Callers",
+        text: "A service that answers at once.".into(),
+        tables: vec![table],
+        ..Section::default()
+    })
 }

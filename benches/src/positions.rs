@@ -1,7 +1,5 @@
 //! What positions cost, and how fast they are known, on a real PostgreSQL with one standby:
 //!
-//! `cargo run --release -p ryw-bench --bin positions`
-//!
 //! * coalescing: readings of the primary per write, at growing rates of writes;
 //! * what waiting for its position adds to a write, against the same write without, interleaved;
 //! * wake-up: how much later than a client that polls the standby without a pause a waiting read goes on.
@@ -18,6 +16,8 @@ use tokio::{
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_ryw::{Ladder, Position, RywLayer, topology::NodeView};
 
+use crate::report::{Goal, Section, Table, number};
+
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const WRITE: &str = "insert into bench values ($1)";
@@ -28,54 +28,86 @@ const WAITS: usize = 400;
 /// The standby applies so much later, so that reads have to wait.
 const APPLY_DELAY: Duration = Duration::from_millis(5);
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> Outcome<()> {
+/// Runs it.
+pub fn run(quick: bool) -> Result<Section, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let sizes = if quick { Sizes { rate_time: RATE_TIME / 4, pairs: PAIRS / 5, waits: WAITS / 5 } } else { FULL };
+    runtime.block_on(measure(sizes)).map_err(|error| -> Box<dyn Error> { error })
+}
+
+async fn measure(Sizes { rate_time, pairs, waits }: Sizes) -> Outcome<Section> {
     let start = || Cluster::builder().standby(Standby::named("r1").apply_delay(APPLY_DELAY)).start();
     let cluster = tokio::task::spawn_blocking(start).await??;
     let builder = RywPool::builder().primary(cluster.primary().url()).max_connections(32);
     let pool = builder.replica(cluster.standbys()[0].url()).connect().await?;
     pool.primary().await?.batch_execute("create table bench (n bigint)").await?;
 
-    println!(
-        "## Positions\n\nPostgreSQL, one standby that applies {} ms late, all on this machine.\n",
-        APPLY_DELAY.as_millis()
-    );
-    println!("| writes/s | writes made | readings of the primary | readings per write |");
-    println!("|---:|---:|---:|---:|");
+    let mut rates = Table::new(["writes/s", "writes made", "readings of the primary", "readings per write"]);
+    let mut row = |name: String, (writes, readings): (u64, u64)| {
+        let [writes, readings] = [writes, readings].map(|count| count as f64);
+        rates.row([name.into(), writes.into(), readings.into(), (readings / writes).into()]);
+        readings / writes
+    };
     for rate in [1, 100, 1000] {
-        let (writes, readings) = coalescing(&pool, rate).await?;
-        println!("| {rate} | {writes} | {readings} | {:.2} |", readings as f64 / writes as f64);
+        row(rate.to_string(), coalescing(&pool, rate, rate_time).await?);
     }
-    let (writes, readings) = saturated(&pool).await?;
-    let rate = writes / RATE_TIME.as_secs();
-    println!("| {rate}, by {WRITERS} at a time | {writes} | {readings} | {:.2} |", readings as f64 / writes as f64);
-    println!("\nOne reading is in flight at a time. Without any write the primary is read 50 times a second.\n");
+    let most = saturated(&pool, rate_time).await?;
+    let per_write = row(format!("{:.0}, by {WRITERS} at a time", most.0 as f64 / rate_time.as_secs_f64()), most);
 
-    let (without, with) = added(&pool).await?;
-    println!("| a write, ms | median | p99 |\n|---|---:|---:|");
-    println!("| alone | {} | {} |", ms(&without, 50), ms(&without, 99));
-    println!("| with its position | {} | {} |\n", ms(&with, 50), ms(&with, 99));
-
-    let late = wake_up(&pool, &cluster).await?;
-    println!("| wake-up after the replay, ms | median | p90 | p99 | worst |\n|---|---:|---:|---:|---:|");
-    println!(
-        "| of {} waiting reads | {} | {} | {} | {} |",
-        late.len(),
-        ms(&late, 50),
-        ms(&late, 90),
-        ms(&late, 99),
-        ms(&late, 100)
-    );
-    Ok(())
+    let (without, with) = added(&pool, pairs).await?;
+    let mut writes = Table::new(["a write, ms", "median", "p99"]);
+    for (what, times) in [("alone", &without), ("with its position", &with)] {
+        writes.row([what.into(), ms(times, 50).into(), ms(times, 99).into()]);
+    }
+    let late = wake_up(&pool, &cluster, waits).await?;
+    let mut wakes = Table::new(["wake-up after the replay, ms", "median", "p90", "p99", "worst"]);
+    let [median, p90, p99, worst] = [50, 90, 99, 100].map(|rank| ms(&late, rank));
+    wakes.row([format!("of {} waiting reads", late.len()).into(), median.into(), p90.into(), p99.into(), worst.into()]);
+    Ok(Section {
+        id: "positions",
+        title: "Positions",
+        text: format!(
+            "PostgreSQL, one standby that applies {} ms late, all on this machine. One reading is in flight at a time; without any \
+             write the primary is read 50 times a second.",
+            APPLY_DELAY.as_millis()
+        ),
+        tables: vec![rates, writes, wakes],
+        goals: vec![
+            Goal {
+                what: "positions: readings of the primary per write, under load",
+                goal: "≤ 1",
+                measured: number(per_write),
+                met: per_write <= 1.0,
+                why: "",
+            },
+            Goal {
+                what: "wake-up of a waiting read after the replay, p99",
+                goal: "≤ 2 ms",
+                measured: format!("{} ms", number(p99)),
+                met: p99 <= 2.0,
+                why: "the watcher, the server and whoever polls it share two processors",
+            },
+        ],
+        plots: Vec::new(),
+    })
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    rate_time: Duration,
+    pairs: usize,
+    waits: usize,
+}
+
+const FULL: Sizes = Sizes { rate_time: RATE_TIME, pairs: PAIRS, waits: WAITS };
+
 /// Writes at a steady rate, each of which waits for its position. Returns writes, and readings of the primary.
-async fn coalescing(pool: &RywPool, rate: u32) -> Outcome<(u64, u64)> {
+async fn coalescing(pool: &RywPool, rate: u32, time: Duration) -> Outcome<(u64, u64)> {
     let before = readings(pool);
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (started, mut writes, mut count) = (Instant::now(), JoinSet::new(), 0);
-    while started.elapsed() < RATE_TIME {
+    while started.elapsed() < time {
         ticks.tick().await;
         let pool = pool.clone();
         writes.spawn(async move { write(&pool).await });
@@ -89,14 +121,14 @@ async fn coalescing(pool: &RywPool, rate: u32) -> Outcome<(u64, u64)> {
 }
 
 /// As many writes as go, [`WRITERS`] at a time.
-async fn saturated(pool: &RywPool) -> Outcome<(u64, u64)> {
+async fn saturated(pool: &RywPool, time: Duration) -> Outcome<(u64, u64)> {
     let before = readings(pool);
     let (started, mut writers) = (Instant::now(), JoinSet::new());
     for _ in 0..WRITERS {
         let pool = pool.clone();
         writers.spawn(async move {
             let mut count = 0;
-            while started.elapsed() < RATE_TIME {
+            while started.elapsed() < time {
                 write(&pool).await?;
                 count += 1;
             }
@@ -119,9 +151,9 @@ fn readings(pool: &RywPool) -> u64 {
     pool.topology().view().primary().map_or(0, NodeView::readings)
 }
 
-async fn added(pool: &RywPool) -> Outcome<(Vec<Duration>, Vec<Duration>)> {
+async fn added(pool: &RywPool, pairs: usize) -> Outcome<(Vec<Duration>, Vec<Duration>)> {
     let (mut without, mut with) = (Vec::new(), Vec::new());
-    for _ in 0..PAIRS {
+    for _ in 0..pairs {
         let started = Instant::now();
         pool.primary().await?.execute(WRITE, &[&1_i64]).await?;
         without.push(started.elapsed());
@@ -133,7 +165,7 @@ async fn added(pool: &RywPool) -> Outcome<(Vec<Duration>, Vec<Duration>)> {
 }
 
 /// How much later than somebody who polls the standby without a pause a waiting read goes on.
-async fn wake_up(pool: &RywPool, cluster: &Cluster) -> Outcome<Vec<Duration>> {
+async fn wake_up(pool: &RywPool, cluster: &Cluster, waits: usize) -> Outcome<Vec<Duration>> {
     let ladder = Ladder::new().wait(Duration::from_secs(2));
     let layer = RywLayer::builder().positions(pool.topology().clone()).ladder(ladder).build()?;
     let service = ServiceBuilder::new()
@@ -144,7 +176,7 @@ async fn wake_up(pool: &RywPool, cluster: &Cluster) -> Outcome<Vec<Duration>> {
     let replayed = client.prepare("select pg_last_wal_replay_lsn()").await?;
     let request = |method: &str| Request::builder().method(method).uri("/").header("x-session-id", "bench").body(());
     let mut late = Vec::new();
-    for _ in 0..WAITS {
+    for _ in 0..waits {
         pool.primary().await?.execute(WRITE, &[&1_i64]).await?;
         // The layer samples the position of this "write", which lies behind the one just made.
         service.clone().oneshot(request("PUT")?).await?;
@@ -173,9 +205,9 @@ async fn wake_up(pool: &RywPool, cluster: &Cluster) -> Outcome<Vec<Duration>> {
     Ok(late)
 }
 
-fn ms(times: &[Duration], percentile: usize) -> String {
+fn ms(times: &[Duration], percentile: usize) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     let rank = (sorted.len() * percentile).div_ceil(100).saturating_sub(1);
-    sorted.get(rank).map_or_else(|| "–".to_owned(), |time| format!("{:.2}", time.as_secs_f64() * 1000.0))
+    sorted.get(rank).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
 }

@@ -1,7 +1,5 @@
 //! What shared marks cost, on a real Redis:
 //!
-//! `cargo run --release -p ryw-bench --bin redis`
-//!
 //! * round trips: commands that the server has run per read and per write of one session;
 //! * throughput of reads at 64 in flight beside raw `GET`s of a value of the same size over one connection, and over a pool of as
 //!   many connections as the store has, taking turns;
@@ -16,6 +14,8 @@ use ryw_redis::{
 use ryw_testing::servers::redis::RedisServer;
 use tokio::{task::JoinSet, time::Instant};
 use tower_ryw::{ClusterId, Epoch, MarkStore, Marks, Position, SubjectKey, Update};
+
+use crate::report::{Cell, Goal, Section, Spread, Table, number};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -37,12 +37,15 @@ fn raw_key(number: usize) -> String {
     format!("raw{number:011}")
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> Outcome<()> {
+/// Runs it.
+pub fn run(quick: bool) -> Result<Section, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(measure(if quick { 3 } else { TURNS })).map_err(|error| -> Box<dyn Error> { error })
+}
+
+async fn measure(turns: usize) -> Outcome<Section> {
     let server = Arc::new(tokio::task::spawn_blocking(|| RedisServer::builder().start()).await??);
     let store = RedisStore::connect(server.url()).await?;
-    println!("## Shared marks\n\nOne Redis, on this machine.\n");
-
     let used = |server: &RedisServer| -> Outcome<u64> { Ok(server.info("used_memory")?.parse()?) };
     let mut keys = Vec::new();
     let mut before = 0;
@@ -55,9 +58,8 @@ async fn main() -> Outcome<()> {
         keys.extend(batch);
     }
     let each = (used(&server)? - before) as f64 / (SESSIONS - 4096) as f64;
-    println!("bytes per marked session: {each:.0}\n");
-
-    println!("| one session | commands sent | round trips |\n|---|---:|---:|");
+    let mut trips = Table::new(["one session", "commands sent"]);
+    let mut most = 0.0_f64;
     for what in ["a read", "a write"] {
         server.cli(&["CONFIG", "RESETSTAT"])?;
         for key in &keys[..1000] {
@@ -81,7 +83,9 @@ async fn main() -> Outcome<()> {
             }
             _ => calls("evalsha")?,
         };
-        println!("| {what} | {:.2} | 1 |", sent as f64 / 1000.0);
+        let sent = sent as f64 / 1000.0;
+        most = most.max(sent);
+        trips.row([what.into(), Cell::Number(sent)]);
     }
 
     let client = redis::Client::open(server.url())?;
@@ -96,12 +100,14 @@ async fn main() -> Outcome<()> {
     }
     let keys: Arc<[SubjectKey]> = keys.into();
     let pool = bb8::Pool::builder().max_size(4).test_on_check_out(false).build(Connections(client)).await?;
-    let mut reached = [0; 3];
-    for _ in 0..TURNS {
+    let mut reached: [Vec<f64>; 3] = Default::default();
+    let per_second = |count: u64| count as f64 / TURN.as_secs_f64();
+    for _ in 0..turns {
         let raw = raw.clone();
-        reached[0] += in_flight(move || get(raw.clone())).await;
+        let count = in_flight(move || get(raw.clone())).await;
+        reached[0].push(per_second(count));
         let pool = pool.clone();
-        reached[1] += in_flight(move || {
+        let count = in_flight(move || {
             let pool = pool.clone();
             async move {
                 let Ok(raw) = pool.get().await.map(|raw| raw.clone()) else { return false };
@@ -109,21 +115,48 @@ async fn main() -> Outcome<()> {
             }
         })
         .await;
+        reached[1].push(per_second(count));
         let (store, keys) = (store.clone(), Arc::clone(&keys));
-        reached[2] += in_flight(move || {
+        let count = in_flight(move || {
             let (store, key) = (store.clone(), keys[fastrand::usize(..keys.len())]);
             async move { store.load(&[key]).await.is_ok() }
         })
         .await;
+        reached[2].push(per_second(count));
     }
-    println!("\n| {IN_FLIGHT} in flight | per second | marks beside it |\n|---|---:|---:|");
-    for (what, count) in
-        ["raw GET, one connection", "raw GET, pool of four", "marks of a session"].into_iter().zip(reached)
-    {
-        let rate = (count as f64 / (TURN.as_secs_f64() * TURNS as f64)) as u64;
-        println!("| {what} | {rate} | {:.2} |", reached[2] as f64 / count as f64);
+    let ratio = |to: usize| Spread::of(reached[2].iter().zip(&reached[to]).map(|(marks, raw)| marks / raw).collect());
+    let mut rates = Table::new(["64 in flight", "per second", "marks beside it"]);
+    let beside = [ratio(0).into(), ratio(1).into(), Cell::Number(1.0)];
+    let names = ["raw GET, one connection", "raw GET, pool of four", "marks of a session"];
+    for ((what, rates_of), beside) in names.into_iter().zip(reached.clone()).zip(beside) {
+        rates.row([what.into(), Spread::of(rates_of).into(), beside]);
     }
-    Ok(())
+    let pooled = ratio(1).median;
+    Ok(Section {
+        id: "redis",
+        title: "Shared marks",
+        text: format!(
+            "One Redis, on this machine, {each:.0} bytes of its memory per marked session. A read that carries a token asks nobody."
+        ),
+        tables: vec![trips, rates],
+        goals: vec![
+            Goal {
+                what: "Redis: commands per read, per write",
+                goal: "1",
+                measured: format!("{} at most", number(most)),
+                met: most <= 1.01,
+                why: "",
+            },
+            Goal {
+                what: "Redis: reads, beside raw GET through such a pool",
+                goal: "≥ 0.9×",
+                measured: format!("{}×", number(pooled)),
+                met: pooled >= 0.9,
+                why: "reads that arrive together go as one command, which the machine had no room for",
+            },
+        ],
+        plots: Vec::new(),
+    })
 }
 
 async fn get(mut raw: MultiplexedConnection) -> bool {

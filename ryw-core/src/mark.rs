@@ -51,13 +51,21 @@ pub struct Lost {
 /// marks.join(&Marks::at(at(7)));
 /// assert_eq!(marks.positions(), [at(10)]);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Marks {
     /// Sorted by cluster and epoch, one each.
     positions: SmallVec<[Position; 1]>,
     pending: bool,
     unknown: bool,
     lost: Option<Lost>,
+}
+
+impl Clone for Marks {
+    fn clone(&self) -> Self {
+        let Self { positions, pending, unknown, lost } = self;
+        // As bytes, not one by one: every request clones its marks.
+        Self { positions: SmallVec::from_slice(positions), pending: *pending, unknown: *unknown, lost: *lost }
+    }
 }
 
 impl Marks {

@@ -11,13 +11,14 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
+use smallvec::SmallVec;
+
 use crate::{
     Keyring, Mark, Marks, Position, SubjectKey, Tenant,
     wire::{MAC_LEN, MAX_POSITIONS, MAX_TOKEN_LEN, TENANT_LEN},
 };
 
 const VERSION: u8 = 1;
-const HEAD_LEN: usize = 2 + TENANT_LEN + 16 + 4 + 1;
 const UNKNOWN: u8 = 1;
 const PENDING: u8 = 2;
 
@@ -87,21 +88,21 @@ impl Token {
     pub fn seal(&self, keys: &Keyring, tenant: &Tenant) -> String {
         let key = keys.newest();
         let positions = self.marks.positions();
-        let mut bytes = Vec::with_capacity(HEAD_LEN + positions.len() * Position::LEN + 1 + MAC_LEN);
-        bytes.extend([VERSION, key.id()]);
-        bytes.extend(key.tenant(tenant));
-        bytes.extend(self.session.as_bytes());
-        bytes.extend(self.issued_at.to_be_bytes());
+        let mut bytes = SmallVec::<[u8; 96]>::new();
+        bytes.extend_from_slice(&[VERSION, key.id()]);
+        bytes.extend_from_slice(&key.tenant(tenant));
+        bytes.extend_from_slice(self.session.as_bytes());
+        bytes.extend_from_slice(&self.issued_at.to_be_bytes());
         // Marks never hold more than MAX_POSITIONS, which fits in a byte.
         bytes.push(u8::try_from(positions.len()).unwrap_or(u8::MAX));
         for position in positions {
-            bytes.extend(position.to_bytes());
+            bytes.extend_from_slice(&position.to_bytes());
         }
         let unknown = if self.marks.is_unknown() { UNKNOWN } else { 0 };
         let pending = if self.marks.is_pending() { PENDING } else { 0 };
         bytes.push(unknown | pending);
         let mac = key.sign(&bytes);
-        bytes.extend(mac);
+        bytes.extend_from_slice(&mac);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 

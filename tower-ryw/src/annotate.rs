@@ -1,6 +1,6 @@
 //! Stage 7: tell the client.
 
-use std::{fmt::Write, time::Duration};
+use std::{cell::RefCell, fmt::Write, time::Duration};
 
 use cookie::{Cookie, SameSite, time::Duration as CookieDuration};
 use http::{HeaderMap, HeaderValue, header};
@@ -45,8 +45,10 @@ pub(crate) fn annotate(config: &Config, note: Note<'_>, headers: &mut HeaderMap)
     if let Some(session) = note.session {
         headers.insert(&wire::SESSION_ID, session.header_value().clone());
     }
-    if config.tell_route {
-        set(headers, &wire::ROUTE, route(&note));
+    if config.tell_route
+        && let Some(route) = ROUTES.with_borrow_mut(|routes| routes.get(&note))
+    {
+        headers.insert(&wire::ROUTE, route);
     }
     if let Some(lost) = note.lost {
         headers.insert(&wire::LOST, lost_header(lost));
@@ -77,6 +79,37 @@ pub(crate) fn annotate(config: &Config, note: Note<'_>, headers: &mut HeaderMap)
     }
     for token in note.relayed {
         headers.append(&wire::TOKEN, token.clone());
+    }
+}
+
+/// Values that this thread has written before: there are few, and nearly every response has one of them.
+struct Routes(Vec<(Route, Reason, Level, HeaderValue)>);
+
+thread_local! {
+    static ROUTES: RefCell<Routes> = const { RefCell::new(Routes(Vec::new())) };
+}
+
+impl Routes {
+    /// More than nodes, reasons and levels come to in a deployment.
+    const LIMIT: usize = 64;
+
+    fn get(&mut self, note: &Note<'_>) -> Option<HeaderValue> {
+        let is_same = |(route, reason, level, _): &&(Route, Reason, Level, HeaderValue)| {
+            (route, reason, level) == (note.route, &note.reason, &note.level)
+        };
+        if note.waited.is_zero()
+            && let Some((.., value)) = self.0.iter().find(is_same)
+        {
+            return Some(value.clone());
+        }
+        let value = HeaderValue::try_from(route(note)).ok()?;
+        if note.waited.is_zero() {
+            if self.0.len() >= Self::LIMIT {
+                self.0.clear();
+            }
+            self.0.push((note.route.clone(), note.reason, note.level, value.clone()));
+        }
+        Some(value)
     }
 }
 
@@ -132,6 +165,10 @@ fn vary(config: &Config, anonymous: bool, headers: &mut HeaderMap) {
 
 /// A shared cache must not hand one session's token to another. What else the service has said about caching stays.
 fn keep_private(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+        return;
+    }
     let said = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let said = said.flat_map(|value| value.split(',')).map(str::trim).filter(|directive| !directive.is_empty());
     let is = |directive: &str, names: &[&str]| {
@@ -149,5 +186,43 @@ fn keep_private(headers: &mut HeaderMap) {
 fn set(headers: &mut HeaderMap, name: &http::HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_before_is_what_would_be_written_now() {
+        let node = |name: &str| Route::Replica { node: Some(name.into()) };
+        let mut routes = Routes(Vec::new());
+        for ms in 0..200 {
+            for route in [Route::Primary, node("r1"), node("r2"), Route::Replica { node: None }] {
+                for (reason, waited) in [(Reason::CaughtUp, 0), (Reason::Behind, 0), (Reason::Waited, 7)] {
+                    let note = Note {
+                        route: &route,
+                        reason,
+                        level: Level::BoundedStaleness(Duration::from_millis(ms)),
+                        waited: Duration::from_millis(waited),
+                        achieved: true,
+                        session: None,
+                        token: None,
+                        relayed: &[],
+                        set_cookie: false,
+                        slot: None,
+                        removed: &[],
+                        by_link: false,
+                        pinned: false,
+                        anonymous: false,
+                        lost: None,
+                    };
+                    for _ in 0..2 {
+                        assert_eq!(routes.get(&note).unwrap(), super::route(&note).as_str());
+                    }
+                    assert!(routes.0.len() <= Routes::LIMIT);
+                }
+            }
+        }
     }
 }

@@ -46,6 +46,7 @@ mod error;
 mod clock;
 mod problem;
 mod policy;
+mod present;
 mod grpc;
 #[cfg(feature = "body")]
 mod body;

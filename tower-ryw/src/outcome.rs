@@ -2,11 +2,13 @@
 //!
 //! Three answers, not two. Pure.
 
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 pub(crate) use ryw_core::Outcome;
 use ryw_core::seeded::{Bug, is_on};
 
 use crate::policy::Intent;
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What the handler itself has said about its writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,17 +21,18 @@ pub(crate) enum Told {
 
 /// The outcome of a request that was answered.
 pub(crate) fn outcome<B>(intent: Intent, told: Told, response: &Response<B>) -> Outcome {
+    match (told, intent) {
+        (Told::NotWritten, _) | (Told::Nothing, Intent::Read) => return Outcome::NotWritten,
+        (Told::Written, _) | (Told::Nothing, Intent::Write) => {}
+    }
     // A gRPC response of headers only. With a body the status comes after it, and success is the safe guess.
-    let grpc = response.headers().get("grpc-status").map(HeaderValue::as_bytes);
+    let grpc = response.headers().get(&GRPC_STATUS).map(HeaderValue::as_bytes);
     let answered = Outcome::of_write(response.status(), grpc);
     let answered = if is_on(Bug::ErrNoMark) && answered == Outcome::Unknown { Outcome::NotWritten } else { answered };
-    match (told, intent) {
+    match answered {
         // A handler that wrote and then failed has said nothing about its commit.
-        (Told::Written, _) if answered == Outcome::NotWritten => Outcome::Committed,
-        (Told::Written, _) => answered,
-        (Told::NotWritten, _) => Outcome::NotWritten,
-        (Told::Nothing, Intent::Read) => Outcome::NotWritten,
-        (Told::Nothing, Intent::Write) => answered,
+        Outcome::NotWritten if told == Told::Written => Outcome::Committed,
+        answered => answered,
     }
 }
 

@@ -12,6 +12,7 @@ use ryw_core::{
     ClusterId, Epoch, Mark, Marks, Position, StoreError, StoreErrorKind, SubjectKey, Update,
     seeded::{Bug, is_on},
 };
+use smallvec::SmallVec;
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout},
@@ -48,7 +49,7 @@ pub(crate) enum Effect {
 pub(crate) struct Served {
     /// The cluster and epoch that was current when the request was routed.
     pub(crate) since: Option<(ClusterId, Epoch)>,
-    pub(crate) by: Vec<(Route, Option<Run>)>,
+    pub(crate) by: SmallVec<[(Route, Option<Run>); 1]>,
 }
 
 /// One run of a node's server, as the data layer has met it.
@@ -81,6 +82,7 @@ pub(crate) struct Saved {
 }
 
 /// Records what needs no position and no waiting, or gives the effect back.
+#[expect(clippy::result_large_err, reason = "it is handed on at once, and a box is what nearly no request needs")]
 pub(crate) fn record_now(config: &Config, keys: &[SubjectKey], effect: Effect) -> Result<Saved, Effect> {
     let needs_position = config.topology.is_some() && !matches!(effect, Effect::Unknown);
     // Another store than the layer's own may need its time.

@@ -15,8 +15,9 @@ use crate::{
     config::Config,
     context::Scope,
     future::{ResponseFuture, Start, start},
-    identify::identify,
+    identify::{identify, passthrough},
     observe::Refused,
+    present::Present,
     problem::{AnswerBody, Protocol},
     trace,
 };
@@ -67,7 +68,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let protocol = Protocol::of(request.headers());
+        let present = Present::of(request.headers());
+        let protocol =
+            if present.has(Present::CONTENT_TYPE) { Protocol::of(request.headers()) } else { Protocol::Http };
         if !self.config.enabled {
             return ResponseFuture::serve(Span::none(), Scope::None, protocol, &mut self.inner, request);
         }
@@ -75,10 +78,17 @@ where
         // The future takes the span with it.
         let _entered = span.clone().entered();
         // What only a response may say is not believed from a client, nor handed on to the service.
-        for name in [&wire::ROUTE, &wire::CONSISTENCY_ENFORCED] {
-            request.headers_mut().remove(name);
+        if present.has(Present::ANSWERS) {
+            for name in [&wire::ROUTE, &wire::CONSISTENCY_ENFORCED] {
+                request.headers_mut().remove(name);
+            }
         }
-        let identity = match identify(&self.config, (&request).into()) {
+        if let Some((terms, tenant)) = passthrough(&self.config, (&request).into(), present) {
+            trace::identified(&span, terms.intent, terms.level);
+            let scope = Scope::Lazy { config: Arc::clone(&self.config), terms, tenant };
+            return ResponseFuture::serve(span, scope, protocol, &mut self.inner, request);
+        }
+        let identity = match identify(&self.config, (&request).into(), present) {
             Ok(identity) => identity,
             Err(refusal) => {
                 self.config.refused(Refused::Invalid);

@@ -9,7 +9,7 @@ use ryw_core::{
 use smallvec::SmallVec;
 
 use super::{Carried, Keys, aged_since, link_is_over};
-use crate::{config::Config, policy::RequestHead};
+use crate::{config::Config, policy::RequestHead, present::Present};
 
 static BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -66,14 +66,14 @@ impl<'a> Reader<'a> {
         self.carried
     }
 
-    pub(super) fn fields(&mut self, head: RequestHead<'_>, keys: &mut Keys) {
+    pub(super) fn fields(&mut self, head: RequestHead<'_>, present: Present, keys: &mut Keys) {
+        let all = |header, name| present.has(header).then(|| head.headers.get_all(name).iter()).into_iter().flatten();
         // `fetch` and proxies write a repeated field as one, separated by commas (RFC 9110, 5.3).
-        let values =
-            head.headers.get_all(&wire::TOKEN).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let values = all(Present::TOKEN, &wire::TOKEN).flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         let values = values.map(<[u8]>::trim_ascii);
-        let events = self.config.event_ids.then(|| head.headers.get_all(&LAST_EVENT_ID).iter()).into_iter().flatten();
+        let events = self.config.event_ids.then(|| all(Present::LAST_EVENT_ID, &LAST_EVENT_ID)).into_iter().flatten();
         let values = values.chain(events.filter_map(in_event_id));
-        for text in values.chain(head.headers.get_all(&BAGGAGE).iter().flat_map(in_baggage)) {
+        for text in values.chain(all(Present::BAGGAGE, &BAGGAGE).flat_map(in_baggage)) {
             self.count += 1;
             if self.count > wire::MAX_TOKENS {
                 self.carried.marks.join(&Marks::unknown());
@@ -117,10 +117,7 @@ impl<'a> Reader<'a> {
 
     /// The tokens in the URL. They are joined, and name nobody.
     pub(super) fn link(&mut self, head: RequestHead<'_>) {
-        let Some(query) = head.uri.query() else { return };
-        for parameter in query.split('&') {
-            let value = parameter.strip_prefix(wire::LINK_PARAMETER).and_then(|value| value.strip_prefix('='));
-            let Some(token) = value else { continue };
+        for token in links(head) {
             self.count += 1;
             if self.count > wire::MAX_TOKENS {
                 self.carried.marks.join(&Marks::unknown());
@@ -225,6 +222,16 @@ fn cookies<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = (Option<
         let slot = if slot.is_empty() { None } else { Some(Slot::parse(slot)?) };
         Some((slot, value))
     })
+}
+
+/// The tokens in the URL's query.
+fn links(head: RequestHead<'_>) -> impl Iterator<Item = &str> {
+    let parameters = head.uri.query().into_iter().flat_map(|query| query.split('&'));
+    parameters.filter_map(|parameter| parameter.strip_prefix(wire::LINK_PARAMETER)?.strip_prefix('='))
+}
+
+pub(super) fn has_link(head: RequestHead<'_>) -> bool {
+    links(head).next().is_some()
 }
 
 /// The token in the id of an event: behind the service's own id and a semicolon.

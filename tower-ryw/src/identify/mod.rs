@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::{
     config::Config,
     policy::{Intent, RequestHead, Terms},
+    present::Present,
     problem::Refusal,
 };
 
@@ -76,21 +77,40 @@ impl Identity {
 
     /// A read of which nothing has to be remembered, looked up or told.
     pub(crate) fn is_passthrough(&self) -> bool {
-        let level = self.terms.level;
-        self.terms.intent == Intent::Read
-            && self.keys.is_empty()
-            && self.carried.marks.is_none()
-            && matches!(level, Level::Eventual | Level::ReadYourWrites)
+        self.keys.is_empty() && self.carried.marks.is_none() && is_plain_read(&self.terms)
     }
 }
 
-pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identity, Refusal> {
-    end_to_end(head)?;
-    let asked = asked_level(head)?;
+fn is_plain_read(terms: &Terms) -> bool {
+    terms.intent == Intent::Read && matches!(terms.level, Level::Eventual | Level::ReadYourWrites)
+}
+
+/// The terms and the tenant of a request that is passed through, where its head shows at a glance that it is. What
+/// [`identify`] finds out would be the same.
+pub(crate) fn passthrough(config: &Config, head: RequestHead<'_>, present: Present) -> Option<(Terms, Tenant)> {
+    if !present.tells_nothing() || config.subjects_of.is_some() || carriers::has_link(head) {
+        return None;
+    }
+    if present.has(Present::CONNECTION) {
+        end_to_end(head).ok()?;
+    }
+    let terms = config.policy.terms(head, None);
+    is_plain_read(&terms).then(|| (terms, tenant(config, head)))
+}
+
+fn tenant(config: &Config, head: RequestHead<'_>) -> Tenant {
+    let told = head.extensions.get::<Tenant>().cloned();
+    told.or_else(|| config.tenant_of.as_ref()?(head)).unwrap_or_default()
+}
+
+pub(crate) fn identify(config: &Config, head: RequestHead<'_>, present: Present) -> Result<Identity, Refusal> {
+    if present.has(Present::CONNECTION) {
+        end_to_end(head)?;
+    }
+    let asked = if present.has(Present::CONSISTENCY_LEVEL) { asked_level(head)? } else { None };
     let terms = config.policy.terms(head, asked);
-    let tenant = head.extensions.get::<Tenant>().cloned();
-    let tenant = tenant.or_else(|| config.tenant_of.as_ref()?(head)).unwrap_or_default();
-    let session = named_session(head)?;
+    let tenant = tenant(config, head);
+    let session = if present.has(Present::SESSION_ID) { named_session(head)? } else { None };
 
     let mut keys = Keys::new();
     if let Some(session) = &session {
@@ -98,8 +118,10 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identit
         keys.extend(config.keys.iter().map(|key| key.session(&tenant, session)));
     }
     let mut reader = Reader::new(config, &tenant, terms.level);
-    reader.fields(head, &mut keys);
-    let cookies = reader.cookies(head, &mut keys);
+    if present.brings_fields() {
+        reader.fields(head, present, &mut keys);
+    }
+    let cookies = if present.has(Present::COOKIE) { reader.cookies(head, &mut keys) } else { Cookies::default() };
     reader.link(head);
     let carried = reader.finish();
     let has_session = !keys.is_empty();
@@ -108,7 +130,8 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>) -> Result<Identit
             keys.extend(config.keys.iter().map(|key| key.subject(&tenant, &subject)));
         }
     }
-    let acknowledges = head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
+    let acknowledges = present.has(Present::LOST)
+        && head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
     let arrived = config.observer.is_some().then(Instant::now);
     Ok(Identity { tenant, session, keys, has_session, cookies, terms, carried, acknowledges, arrived })
 }

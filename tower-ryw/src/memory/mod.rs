@@ -5,6 +5,7 @@
 //! cost a read a few milliseconds, never its guarantee. A new store starts with a floor that is *unknown*, because
 //! whatever an earlier process remembered is gone; the first read that meets it has the primary's position sampled.
 
+mod compact;
 #[cfg(all(test, interleavings))]
 mod interleavings;
 mod shard;
@@ -104,7 +105,8 @@ impl LocalStore {
 }
 
 impl LocalStoreBuilder {
-    /// How many subjects to keep, at least 1. Default: 1 000 000, at 72 bytes each and an index of 5 to 10.
+    /// How many subjects to keep, at least 1. Default: 1 000 000, at 44 bytes each, room for growth of up to 6, and an
+    /// index of 6 to 11.
     pub const fn capacity(mut self, subjects: usize) -> Self {
         self.capacity = if subjects == 0 { 1 } else { subjects };
         self

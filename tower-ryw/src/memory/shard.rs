@@ -1,12 +1,14 @@
 //! One shard: entries in a list by the time of their last write, an index over them, and the floor below them.
 
-use std::{collections::HashMap, mem, time::Duration};
+use std::{mem, time::Duration};
 
 use hashbrown::HashTable;
 use ryw_core::{
     Loaded, Mark, Marks, Position, Stamp, SubjectKey, Unsettled,
     seeded::{Bug, is_on},
 };
+
+use super::compact::{Branches, Compact};
 
 const NONE: u32 = u32::MAX;
 
@@ -23,11 +25,11 @@ pub(super) struct Shard {
     /// Ends of the list of entries, ordered by when they were last written.
     newest: u32,
     oldest: u32,
-    /// Marks that one position can't express: several epochs or clusters, or a loss.
-    spilled: HashMap<u32, Marks>,
+    branches: Branches,
     floor: Floor,
 }
 
+/// 44 bytes: there may be millions.
 struct Entry {
     key: SubjectKey,
     marks: Compact,
@@ -40,12 +42,7 @@ struct Entry {
     unknown: bool,
 }
 
-#[derive(Clone, Copy)]
-enum Compact {
-    None,
-    At(Position),
-    Spilled,
-}
+const _: () = assert!(mem::size_of::<Entry>() == 44);
 
 /// What subjects without an entry are held to.
 #[derive(Default)]
@@ -67,7 +64,7 @@ impl Shard {
             free: NONE,
             newest: NONE,
             oldest: NONE,
-            spilled: HashMap::new(),
+            branches: Branches::default(),
             floor,
         }
     }
@@ -88,18 +85,7 @@ impl Shard {
             Some(slot) => {
                 loaded.has_entry = true;
                 let entry = &self.entries[slot as usize];
-                match entry.marks {
-                    Compact::None => {}
-                    Compact::At(position) => {
-                        open = position.is_end();
-                        loaded.marks.add(Mark::At(position));
-                    }
-                    Compact::Spilled => {
-                        let spilled = &self.spilled[&slot];
-                        open = spilled.positions().iter().any(|position| position.is_end());
-                        loaded.marks.join(spilled);
-                    }
-                }
+                open = self.branches.add_to(&mut loaded.marks, slot, entry.marks);
                 (entry.held_until, entry.unknown, entry.stamp())
             }
             None => {
@@ -169,11 +155,7 @@ impl Shard {
 
     /// Positions and loss only: what is pending and unknown has fields of its own.
     fn take_marks(&mut self, slot: u32) -> Marks {
-        match mem::replace(&mut self.entries[slot as usize].marks, Compact::None) {
-            Compact::None => Marks::none(),
-            Compact::At(position) => Marks::at(position),
-            Compact::Spilled => self.spilled.remove(&slot).unwrap_or_default(),
-        }
+        self.branches.take(slot, &mut self.entries[slot as usize].marks)
     }
 
     fn add_marks(&mut self, slot: u32, marks: &Marks) {
@@ -188,17 +170,11 @@ impl Shard {
     }
 
     fn put_marks(&mut self, slot: u32, all: Marks) {
+        let unknown = all.is_unknown();
+        let marks = self.branches.put(slot, all.without_unknown());
         let entry = &mut self.entries[slot as usize];
-        entry.unknown |= all.is_unknown();
-        let all = all.without_unknown();
-        entry.marks = match (all.positions(), all.lost()) {
-            ([], None) => Compact::None,
-            ([position], None) => Compact::At(*position),
-            _ => {
-                self.spilled.insert(slot, all);
-                Compact::Spilled
-            }
-        };
+        entry.marks = marks;
+        entry.unknown |= unknown;
     }
 
     fn find(&self, key: &SubjectKey) -> Option<u32> {
@@ -217,7 +193,7 @@ impl Shard {
         let inherited: Marks = held.iter().filter(is_inherited).copied().map(Mark::At).collect();
         let entry = Entry {
             key: *key,
-            marks: Compact::None,
+            marks: Compact::none(),
             held_until: self.floor.held_until,
             touched: Tick(0),
             newer: NONE,
@@ -225,6 +201,10 @@ impl Shard {
             unknown: self.floor.unknown || inherited.positions().len() < held.len(),
         };
         let slot = if self.free == NONE {
+            if self.entries.len() == self.entries.capacity() {
+                // An eighth more, not twice as much: there is nothing as large as this.
+                self.entries.reserve_exact((self.entries.len() / 8).max(8));
+            }
             self.entries.push(entry);
             // The capacity of a shard is far below the range of u32, which builds would run out of memory for.
             u32::try_from(self.entries.len() - 1).unwrap_or(NONE)
@@ -259,15 +239,13 @@ impl Shard {
     /// Drops an entry and raises the floor to what it demanded.
     fn forget(&mut self, slot: u32) {
         self.unlink(slot);
+        let marks = self.take_marks(slot);
         let entry = &mut self.entries[slot as usize];
-        match entry.marks {
-            _ if is_on(Bug::Ttl) => entry.unknown = false,
-            Compact::None => {}
-            Compact::At(position) => self.floor.raise(&[position]),
+        if is_on(Bug::Ttl) {
+            entry.unknown = false;
+        } else {
             // Without a loss: it is told to the session that suffered it, not to everybody.
-            Compact::Spilled => self.floor.raise(self.spilled.remove(&slot).unwrap_or_default().positions()),
-        }
-        if !is_on(Bug::Ttl) {
+            self.floor.raise(marks.positions());
             self.floor.held_until = self.floor.held_until.max(entry.held_until);
         }
         if entry.unknown {

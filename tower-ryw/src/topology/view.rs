@@ -161,8 +161,7 @@ impl View {
     /// What the current epoch's history does not contain and never will, when there is something among `marks`.
     #[must_use]
     pub fn lost(&self, marks: &Marks) -> Option<Lost> {
-        let dead = self.dead(marks);
-        let was = dead.positions().iter().map(|position| position.epoch()).min();
+        let was = self.dead_positions(marks).map(|position| position.epoch()).min();
         let found = was.zip(self.lineage.as_ref()).map(|(was, lineage)| Lost { epoch: lineage.current(), was });
         marks.lost().max(found)
     }
@@ -191,8 +190,12 @@ impl View {
     /// Those of `marks` that the current epoch's history does not contain and never will.
     pub(crate) fn dead(&self, marks: &Marks) -> Marks {
         let told = marks.lost().map(Mark::Lost).into_iter();
+        told.chain(self.dead_positions(marks).map(Mark::At)).collect()
+    }
+
+    fn dead_positions(&self, marks: &Marks) -> impl Iterator<Item = Position> {
         let is_dead = |position: &&Position| self.lineage.as_ref().is_some_and(|lineage| lineage.has_lost(**position));
-        told.chain(marks.positions().iter().filter(is_dead).copied().map(Mark::At)).collect()
+        marks.positions().iter().filter(is_dead).copied()
     }
 
     /// The node of that name.
