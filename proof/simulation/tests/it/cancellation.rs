@@ -172,7 +172,7 @@ async fn check(over: Over, leaves: Leaves) {
             let mut stage = stage(over, ends, stop).await;
             leave(&mut stage, over, leaves, stop).await;
             let case = format!("{over:?} {ends:?}, {leaves:?} left at {stop}");
-            assert_eq!(stage.read("somebody else").await, "nothing", "{case}: the replica is late");
+            assert_eq!(stage.read("another").await, "nothing", "{case}: the replica is late");
             if stop >= STEPS {
                 assert_eq!(stage.read("writer").await, "written", "{case}");
                 written += 1;
