@@ -89,7 +89,7 @@ async fn load(server: &Server, http: Http, session: bool, turn: Duration) -> Out
             stream.set_nodelay(true)?;
             let stream = TokioIo::new(stream);
             let request = move || {
-                let request = Request::get(format!("http://bench/{}", fastrand::i64(..ROWS)));
+                let request = Request::get(format!("http://bench/{}", fastrand::i64(0..ROWS)));
                 let request = request.header("host", "bench").header("user-agent", "bench").header("accept", "*/*");
                 let request = if session { request.header("x-session-id", format!("s{number}")) } else { request };
                 request.body(Body::empty())
