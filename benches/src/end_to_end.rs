@@ -2,7 +2,12 @@
 
 use std::{convert::Infallible, error::Error, net::SocketAddr, thread, time::Duration};
 
-use axum::{Router, body::Body, extract::State, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State},
+    routing::get,
+};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::client::conn::{http1, http2};
@@ -16,7 +21,7 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
-use tower_ryw::RywLayer;
+use tower_ryw::{RywLayer, topology::NodeView};
 
 use crate::report::{Goal, Section, Spread, Table, number};
 
@@ -84,7 +89,7 @@ async fn load(server: &Server, http: Http, session: bool, turn: Duration) -> Out
             stream.set_nodelay(true)?;
             let stream = TokioIo::new(stream);
             let request = move || {
-                let request = Request::get(format!("http://bench/{}", fastrand::i64(..ROWS)));
+                let request = Request::get(format!("http://bench/{}", fastrand::i64(0..ROWS)));
                 let request = request.header("host", "bench").header("user-agent", "bench").header("accept", "*/*");
                 let request = if session { request.header("x-session-id", format!("s{number}")) } else { request };
                 request.body(Body::empty())
@@ -137,8 +142,9 @@ async fn load(server: &Server, http: Http, session: bool, turn: Duration) -> Out
 
 async fn answered(response: http::Response<hyper::body::Incoming>) -> Outcome<u64> {
     let status = response.status();
-    response.into_body().collect().await?;
-    if status == StatusCode::OK { Ok(1) } else { Err(format!("answered {status}").into()) }
+    let body = response.into_body().collect().await?.to_bytes();
+    let failed = || format!("answered {status}: {}", String::from_utf8_lossy(&body));
+    if status == StatusCode::OK { Ok(1) } else { Err(failed().into()) }
 }
 
 fn plain() -> Router {
@@ -163,13 +169,11 @@ async fn beside(servers: [&Server; 2], http: Http, session: bool, quick: bool) -
     Ok(rates.map(Spread::of))
 }
 
-async fn read(
-    State(pool): State<RywPool>,
-    axum::extract::Path(id): axum::extract::Path<i64>,
-) -> Result<String, StatusCode> {
-    let connection = pool.get().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+async fn read(State(pool): State<RywPool>, Path(id): Path<i64>) -> Result<String, (StatusCode, String)> {
+    let failed = |error: &dyn Error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    let connection = pool.get().await.map_err(|error| failed(&error))?;
     let row = connection.query_one("select body from notes where id = $1", &[&id]).await;
-    row.and_then(|row| row.try_get(0)).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+    row.and_then(|row| row.try_get(0)).map_err(|error| failed(&error))
 }
 
 /// Runs it.
@@ -231,7 +235,14 @@ async fn databases(quick: bool) -> Outcome<Table> {
     let replicated = replicated.connect().await?;
     let layer = RywLayer::builder().positions(replicated.topology().clone()).build()?;
     // Replicas have the table before they are asked for it.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let created = alone.topology().sample_primary().await.ok_or("the primary does not answer")?;
+    let has_it = |node: &NodeView| node.applied().is_some_and(|applied| applied.offset() >= created.offset());
+    let replayed = async {
+        while !replicated.topology().view().nodes().iter().all(has_it) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), replayed).await?;
     let app = |pool: &RywPool| Router::new().route("/{id}", get(read)).with_state(pool.clone());
     let bare = Server::start(app(&alone))?;
     let of_one = RywLayer::builder().positions(alone.topology().clone()).build()?;

@@ -100,7 +100,7 @@ fn section(cells: &[Cell]) -> Section {
         id: "offload",
         title: "Reads on replicas",
         text: format!(
-            "Sixteen sessions with pauses of up to 100 ms between their requests, two replicas, a clock that does not wait; a \
+            "The handler tells where each write is. Sixteen sessions with pauses of up to 100 ms between their requests, two replicas, a clock that does not wait; a \
              read may wait {} ms. Stale are reads that missed a write of their own session: tower-ryw / 2 s / 60 s.",
             PATIENCE.as_millis()
         ),

@@ -1,6 +1,6 @@
 //! What shared marks cost, on a real Redis:
 //!
-//! * round trips: commands that the server has run per read and per write of one session;
+//! * round trips: how often something arrived at the server per read and per write of one session;
 //! * throughput of reads at 64 in flight beside raw `GET`s of a value of the same size over one connection, and over a pool of as
 //!   many connections as the store has, taking turns;
 //! * bytes per marked session.
@@ -58,34 +58,21 @@ async fn measure(turns: usize) -> Outcome<Section> {
         keys.extend(batch);
     }
     let each = (used(&server)? - before) as f64 / (SESSIONS - 4096) as f64;
-    let mut trips = Table::new(["one session", "commands sent"]);
+    let mut trips = Table::new(["one session", "round trips"]);
     let mut most = 0.0_f64;
+    // How often the server has found something to read: a pipeline counts once. The store looks at it once a second besides.
+    let arrivals = |server: &RedisServer| -> Outcome<u64> { Ok(server.info("total_reads_processed")?.parse()?) };
     for what in ["a read", "a write"] {
-        server.cli(&["CONFIG", "RESETSTAT"])?;
+        let before = arrivals(&server)?;
         for key in &keys[..1000] {
             match what {
                 "a read" => drop(store.load(&[*key]).await?),
                 _ => store.join(&[*key], &at(7)).await?,
             }
         }
-        // Those of scripts are not sent. The store looks at the server once a second besides.
-        let calls = |command: &str| -> Outcome<u64> {
-            let line = server.cli(&["INFO", "commandstats"])?;
-            let line = line
-                .lines()
-                .find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")))
-                .map(str::to_owned);
-            Ok(line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0))
-        };
-        let sent = match what {
-            "a read" => {
-                ["getex", "get", "mget", "exists", "multi", "exec"].map(calls).into_iter().sum::<Outcome<u64>>()?
-            }
-            _ => calls("evalsha")?,
-        };
-        let sent = sent as f64 / 1000.0;
-        most = most.max(sent);
-        trips.row([what.into(), Cell::Number(sent)]);
+        let each = (arrivals(&server)? - before) as f64 / 1000.0;
+        most = most.max(each);
+        trips.row([what.into(), Cell::Number(each)]);
     }
 
     let client = redis::Client::open(server.url())?;
@@ -141,10 +128,10 @@ async fn measure(turns: usize) -> Outcome<Section> {
         tables: vec![trips, rates],
         goals: vec![
             Goal {
-                what: "Redis: commands per read, per write",
+                what: "Redis: round trips of a read, of a write",
                 goal: "1",
                 measured: format!("{} at most", number(most)),
-                met: most <= 1.01,
+                met: most <= 1.05,
                 why: "",
             },
             Goal {

@@ -92,7 +92,7 @@ pub fn run(quick: bool) -> Result<Section, Box<dyn Error>> {
                 "≤ 0.3×",
                 format!("{}×", number(write)),
                 write <= 0.3,
-                "half of it is the signed token that the response carries",
+                "its answer carries a signed token, and says who served and why",
             ),
         ],
         plots: vec![("overhead.svg".into(), bars.svg())],
