@@ -143,7 +143,13 @@ impl State {
             self.id.clone_from(&envelope.session);
         }
         let unsure = envelope.unsure && self.unsure == 0 && self.doubt();
-        self.tokens.join(&envelope.tokens) | named | unsure
+        let learned = self.tokens.join(&envelope.tokens);
+        if learned {
+            // What the sender has lost was not among what the caller acknowledges: a server that heard both at once would take it
+            // for acknowledged.
+            self.acknowledged = None;
+        }
+        learned | named | unsure
     }
 
     pub(crate) fn envelope(&self) -> Envelope {

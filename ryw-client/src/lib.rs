@@ -44,8 +44,7 @@
 //! No key is needed: what a token says is read but never believed, and only decides which tokens are worth sending. A server
 //! believes what it has signed.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![cfg_attr(not(feature = "reqwest"), allow(rustdoc::broken_intra_doc_links))]
-#![cfg_attr(not(feature = "server"), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(not(all(feature = "reqwest", feature = "server")), allow(rustdoc::broken_intra_doc_links))]
 
 mod error;
 mod session;

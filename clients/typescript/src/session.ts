@@ -141,7 +141,10 @@ export class Session {
     const query = /^[^#?]*\?([^#]*)/.exec(String(url))?.[1] ?? "";
     const tokens = new URLSearchParams(query).getAll(wire.LINK_PARAMETER).slice(0, wire.MAX_TOKENS);
     const changed = tokens.map((token) => this.#tokens.add(token)).includes(true);
-    if (changed) this.#changed();
+    if (changed) {
+      this.#takeBackAcknowledgement();
+      this.#changed();
+    }
     return changed;
   }
 
@@ -212,6 +215,14 @@ export class Session {
     this.#unsure = this.#doubts;
   }
 
+  /**
+   * What somebody else has lost was not among what the user acknowledges, and a server that heard both at once would take it
+   * for acknowledged. It tells again.
+   */
+  #takeBackAcknowledgement(): void {
+    this.#acknowledged = undefined;
+  }
+
   #learnLoss(sent: Sent, headers: Headers, cached: boolean): boolean {
     const loss = parseLost(headers.get(wire.LOST));
     if (loss !== undefined) {
@@ -236,6 +247,7 @@ export class Session {
       return true;
     }
     this.#id ??= id === "" ? undefined : id;
+    const before = this.#tokens.toString();
     const listed = tokens.split(".").filter((part) => part !== "");
     listed.forEach((part, index) => {
       if (part === UNSURE) {
@@ -244,6 +256,7 @@ export class Session {
         this.#tokens.drop();
       }
     });
+    if (this.#tokens.toString() !== before) this.#takeBackAcknowledgement();
     const origin = parse(home);
     if (origin !== undefined && originOf(origin) === home) this.#home ??= home;
     // To nobody would mean that nothing is carried any more.

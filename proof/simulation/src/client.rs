@@ -109,6 +109,11 @@ impl Answer {
         self.has("ryw-lost")
     }
 
+    /// The epoch that began with the loss.
+    fn lost_in(&self) -> Option<u32> {
+        self.text("ryw-lost")?.split(';').find_map(|part| part.strip_prefix("epoch=")?.parse().ok())
+    }
+
     fn is_enforced(&self) -> bool {
         !self.says("x-consistency-enforced", "false")
     }
@@ -302,7 +307,8 @@ impl Tab {
 
     fn node(&self, op: &mut Op, answer: &Answer) {
         op.node = answer.text(NODE).map(|node| format!("n{node}")).unwrap_or_default();
-        op.epoch = answer.text(EPOCH).and_then(|epoch| epoch.parse().ok());
+        // Where a loss is told, the epoch that began with it: it may be told by a node that is still in the one before.
+        op.epoch = answer.lost_in().or_else(|| answer.text(EPOCH)?.parse().ok());
     }
 
     /// Heeds what an answer says about a loss. A write that was refused because of one has told of it too.

@@ -241,6 +241,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_joined_after_an_acknowledgement_is_not_taken_for_acknowledged() {
+        const TOKEN: &str =
+            "AQFKdkRZ_fP-Q8fkIzsJNgo050Sb2UPoDFplU_EAAWsBVi3IhSdWAAAAAQAAAAAEAlwYAJGBkhn_aOa5535U6eiUnaY";
+        let told = headers(&[("ryw-lost", "?1;epoch=2;was=1"), ("x-consistency-enforced", "false")]);
+        let (mut sender, mut state) = (State::default(), State::default());
+        sender.learn(&Sent::default(), &headers(&[("ryw-token", TOKEN)]));
+        state.learn(&Sent::default(), &told);
+        state.acknowledge();
+        state.join(&sender.envelope());
+        let sent = state.outgoing();
+        assert!(!sent.acknowledges && !sent.tokens.is_empty());
+        // The server tells it again, and this time it is all of it.
+        state.learn(&sent, &told);
+        assert!(state.lost.is_some() && state.acknowledge());
+        state.join(&sender.envelope());
+        assert!(state.outgoing().acknowledges, "that is no news");
+    }
+
+    #[test]
     fn a_loss_in_other_words_is_none() {
         for value in
             ["", "?0", "?1", "ack", "?1;epoch=2", "?1;epoch=x;was=1", "?1;epoch=-2;was=1", "?1;epoch=99999999999;was=1"]

@@ -286,14 +286,22 @@ impl Tab {
         (line.node, line.epoch) = (answer.node.clone(), answer.epoch);
         line.val = value;
         match judge::read(answer) {
-            Read::Reset => self.told(Line { out: Outcome::Reset, ..line }, answer),
+            Read::Reset => {
+                let shown = line.val.take_if(|_| answer.enforced == Some(false));
+                self.told(Line { out: Outcome::Reset, ..line.clone() }, answer);
+                if shown.is_some() {
+                    self.nobodys(Line { val: shown, ..line }, answer);
+                }
+            }
             Read::Failed => return self.pause().await,
             Read::Promised => self.record(line, Some(answer)),
-            // What it has shown binds nobody, so it is nobody's.
-            Read::Unpromised => {
-                self.record(Line { s: "nobody".into(), level: Some("EVENTUAL"), ..line }, Some(answer));
-            }
+            Read::Unpromised => self.nobodys(line, answer),
         }
+    }
+
+    /// What an answer has shown that promises nothing binds nobody.
+    fn nobodys(&self, line: Line, answer: &Answer) {
+        self.record(Line { s: "nobody".into(), level: Some("EVENTUAL"), ..line }, Some(answer));
     }
 
     /// Writes down that a loss was told: one that has happened when that epoch began, and none that is yet to come.

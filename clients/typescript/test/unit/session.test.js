@@ -121,6 +121,24 @@ test("a loss is told until it is acknowledged, and a later one again", () => {
   assert.equal(session.lost.epoch, 3);
 });
 
+test("what is joined after an acknowledgement is not taken for acknowledged", () => {
+  const session = new Session({ sendTo: ["api.example.com"] });
+  const told = said(["ryw-lost", "?1;epoch=2;was=1"]);
+  const message = `ryw1;;${token({ positions: [[1, 1, 100]] })}`;
+  const link = `https://api.example.com/notes?ryw=${token({ session: 2, positions: [[1, 1, 200]] })}`;
+  for (const join of [() => session.join(message), () => session.joinLink(link)]) {
+    learn(session, told);
+    assert.ok(session.acknowledgeLost() && session.outgoing(API).acknowledges);
+    join();
+    assert.ok(!session.outgoing(API).acknowledges);
+    learn(session, told);
+    assert.ok(session.lost !== undefined && session.acknowledgeLost(), "it is told again");
+    join();
+    assert.ok(session.outgoing(API).acknowledges, "that is no news");
+    learn(session, said());
+  }
+});
+
 test("a doubt is over when a server has answered to it, and not before", () => {
   const session = new Session({ sendTo: ["api.example.com"] });
   const answer = said(["ryw-token", token({ positions: [[1, 1, 1]] })]);
