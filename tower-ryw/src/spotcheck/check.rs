@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{sleep, timeout};
@@ -97,7 +97,7 @@ where
         let answer = Oneshot::new(self.service.clone(), request);
         let (keys, room) = (self.settings.keys, self.settings.max_body);
         async move {
-            let (head, body) = answer.await.ok()?.into_parts();
+            let (head, body) = answer.await.ok().filter(|answer| shows_data(answer.status()))?.into_parts();
             let mut digesting = Digesting::new(keys, room, head.status);
             let mut body = std::pin::pin!(body);
             while let Some(frame) = body.frame().await {
@@ -108,6 +108,13 @@ where
             Some(digesting.digest())
         }
     }
+}
+
+/// Whether an answer of this status comes from the data, and not from trouble on the way to it.
+pub(super) fn shows_data(status: StatusCode) -> bool {
+    let is_passing =
+        [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    !(status.is_informational() || status.is_server_error() || is_passing)
 }
 
 /// The same request, without a body.

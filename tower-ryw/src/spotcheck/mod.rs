@@ -38,7 +38,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, header};
 use http_body::Body;
 use parking_lot::{Mutex, MutexGuard};
 use pin_project_lite::pin_project;
@@ -216,7 +216,9 @@ where
 /// The context of a request that may be checked. Without one, nothing was promised.
 fn candidate<B: Body>(request: &Request<B>) -> Option<RywContext> {
     let context = request.extensions().get::<RywContext>()?;
-    let is_plain = request.method().is_safe() && request.body().is_end_stream();
+    // A connection that is upgraded belongs to the one handler that takes it.
+    let is_upgrade = request.headers().contains_key(header::UPGRADE);
+    let is_plain = request.method().is_safe() && request.body().is_end_stream() && !is_upgrade;
     (is_plain && context.is_promised()).then(|| context.clone())
 }
 
@@ -246,6 +248,10 @@ where
         let span = trace::check(&Span::current());
         let limit = settings.in_flight;
         let check = Check { settings, context, node, service, request, span };
+        if !check::shows_data(head.status()) {
+            check.tell(Checked::Incomparable);
+            return None;
+        }
         let then = move |answered: Result<Digest, TooLarge>| {
             let Ok(answered) = answered else { return check.tell(Checked::Incomparable) };
             match under_way.room(limit) {

@@ -349,3 +349,54 @@ async fn a_check_is_linked_to_the_request() {
     let seen = links.0.lock();
     assert!(!seen.is_empty() && seen.iter().all(|link| *link == ["ryw.check", "ryw"].map(str::to_owned)), "{seen:?}");
 }
+
+/// Answers with this status from that kind of node, and with 200 from the other.
+fn troubled(topology: &Topology, on_primary: bool, status: u16) -> (RywLayer, Router) {
+    let layer = layer(topology).build().unwrap();
+    let handler = move |context: RywContext| async move {
+        let here = matches!(context.route(), Route::Primary) == on_primary;
+        http::StatusCode::from_u16(if here { status } else { 200 }).unwrap()
+    };
+    let app = Router::new().route("/", get(handler).post(async || ())).layer(all()).layer(layer.clone());
+    (layer, app)
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_on_the_way_to_the_data_is_no_violation() {
+    for (on_primary, status) in [(true, 500), (true, 429), (false, 503), (false, 408)] {
+        let cluster = Cluster::start().await;
+        cluster.set("r1", crate::cluster::replica(1, 100)).await;
+        cluster.set("r2", crate::cluster::replica(1, 100)).await;
+        let (layer, app) = troubled(&cluster.topology, on_primary, status);
+        answer(app.clone().oneshot(request("GET", "/", &[ME], "")).await).await;
+        answer(app.clone().oneshot(request("POST", "/", &[ME], "")).await).await;
+        let read = answer(app.clone().oneshot(request("GET", "/", &[ME], "")).await).await;
+        assert!(read.route().starts_with("replica"), "{}", read.route());
+        sleep(2 * CONFIRM).await;
+        assert_eq!(found(&layer, Checked::Violation), 0, "{status}");
+        assert!(found(&layer, Checked::Incomparable) > 0, "{status}: {:?}", counts(&layer));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_is_not_made_again() {
+    let cluster = Cluster::start().await;
+    cluster.set("r1", crate::cluster::replica(1, 100)).await;
+    cluster.set("r2", crate::cluster::replica(1, 100)).await;
+    let layer = layer(&cluster.topology).build().unwrap();
+    let calls = Arc::new(AtomicU64::new(0));
+    let handler = {
+        let calls = Arc::clone(&calls);
+        move |_: RywContext| async move {
+            calls.fetch_add(1, Relaxed);
+        }
+    };
+    let app = Router::new().route("/", get(handler).post(async || ())).layer(all()).layer(layer.clone());
+    answer(app.clone().oneshot(request("POST", "/", &[ME], "")).await).await;
+    let upgrade = [ME, ("connection", "upgrade"), ("upgrade", "websocket")];
+    for (headers, expected) in [(&upgrade[..], 1), (&upgrade[..1], 3)] {
+        answer(app.clone().oneshot(request("GET", "/", headers, "")).await).await;
+        sleep(2 * CONFIRM).await;
+        assert_eq!(calls.load(Relaxed), expected, "{headers:?}");
+    }
+}
