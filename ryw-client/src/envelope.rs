@@ -158,6 +158,7 @@ impl State {
 
     pub(crate) fn restore(&mut self, saved: &Self) -> bool {
         let Self { home, lost, acknowledged, .. } = saved;
+        let is_new = self.tokens.is_empty();
         let mut changed = self.join(&saved.envelope());
         if self.home.is_none() && home.is_some() {
             self.home.clone_from(home);
@@ -168,7 +169,8 @@ impl State {
             self.lost = *lost;
             changed = true;
         }
-        if self.lost.is_none() && *acknowledged > self.acknowledged {
+        // It does not cover what only this session has.
+        if is_new && self.lost.is_none() && *acknowledged > self.acknowledged {
             self.acknowledged = *acknowledged;
             changed = true;
         }

@@ -264,7 +264,9 @@ export class Session {
     const [loss, known] = [readLost(lost), readLost(acknowledged)];
     // A loss that is known here is no news.
     if (loss !== undefined && isLater(loss, this.#lost) && isLater(loss, this.#acknowledged)) this.#lost = loss;
-    if (this.#lost === undefined && known !== undefined && isLater(known, this.#acknowledged)) this.#acknowledged = known;
+    // An acknowledgement does not cover what only this session has.
+    const adopts = before === "" && this.#lost === undefined;
+    if (adopts && known !== undefined && isLater(known, this.#acknowledged)) this.#acknowledged = known;
     return true;
   }
 

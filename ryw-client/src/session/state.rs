@@ -260,6 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn what_another_has_acknowledged_is_not_what_only_this_one_has() {
+        const TOKEN: &str =
+            "AQFKdkRZ_fP-Q8fkIzsJNgo050Sb2UPoDFplU_EAAWsBVi3IhSdWAAAAAQAAAAAEAlwYAJGBkhn_aOa5535U6eiUnaY";
+        let (mut saved, mut state) = (State::default(), State::default());
+        saved.learn(
+            &Sent::default(),
+            &headers(&[("ryw-lost", "?1;epoch=2;was=1"), ("x-consistency-enforced", "false")]),
+        );
+        saved.acknowledge();
+        state.learn(&Sent::default(), &headers(&[("ryw-token", TOKEN)]));
+        state.restore(&saved);
+        assert!(!state.outgoing().acknowledges);
+        let mut state = State::default();
+        state.restore(&saved);
+        assert!(state.outgoing().acknowledges, "it goes on as that session");
+    }
+
+    #[test]
     fn a_loss_in_other_words_is_none() {
         for value in
             ["", "?0", "?1", "ack", "?1;epoch=2", "?1;epoch=x;was=1", "?1;epoch=-2;was=1", "?1;epoch=99999999999;was=1"]

@@ -139,6 +139,16 @@ test("what is joined after an acknowledgement is not taken for acknowledged", ()
   }
 });
 
+test("what another tab has acknowledged is not what only this one has", () => {
+  const [saved, session] = [new Session({ sendTo: ["api.example.com"] }), new Session({ sendTo: ["api.example.com"] })];
+  learn(saved, said(["ryw-lost", "?1;epoch=2;was=1"]));
+  saved.acknowledgeLost();
+  learn(session, said(["ryw-token", token({ positions: [[1, 1, 10]] })]));
+  session.join(saved.save());
+  assert.ok(!session.outgoing(API).acknowledges);
+  assert.ok(Session.restore(saved.save(), { sendTo: ["api.example.com"] }).outgoing(API).acknowledges);
+});
+
 test("a doubt is over when a server has answered to it, and not before", () => {
   const session = new Session({ sendTo: ["api.example.com"] });
   const answer = said(["ryw-token", token({ positions: [[1, 1, 1]] })]);
