@@ -30,6 +30,8 @@ pub(crate) struct Note<'a> {
     pub(crate) slot: Option<Slot>,
     /// What it need not keep any more.
     pub(crate) removed: &'a [Slot],
+    /// What it keeps of other sessions that it goes on as, where that is over.
+    pub(crate) rewritten: &'a [(Slot, String)],
     /// A link that was shared has brought it.
     pub(crate) by_link: bool,
     /// It was served by the primary because of what its session must see.
@@ -70,6 +72,9 @@ pub(crate) fn annotate(config: &Config, note: Note<'_>, headers: &mut HeaderMap)
             set_cookie(headers, config, name, &token, age);
             if let Some(slot) = note.slot {
                 set_cookie(headers, config, &slot.name(name), &token, age);
+            }
+            for (slot, token) in note.rewritten {
+                set_cookie(headers, config, &slot.name(name), token, age);
             }
             for slot in note.removed.iter().filter(|slot| note.slot != Some(**slot)) {
                 set_cookie(headers, config, &slot.name(name), "", 0);
@@ -212,6 +217,7 @@ mod tests {
                         set_cookie: false,
                         slot: None,
                         removed: &[],
+                        rewritten: &[],
                         by_link: false,
                         pinned: false,
                         anonymous: false,

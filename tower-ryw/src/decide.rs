@@ -418,7 +418,12 @@ mod tests {
         }
         let question = Question {
             terms: &terms(case.intent, case.level, case.ladder),
-            required: &Required { marks: case.marks.clone(), store_failed: case.store_failed, renewed: false },
+            required: &Required {
+                marks: case.marks.clone(),
+                store_failed: case.store_failed,
+                renewed: false,
+                acknowledged: false,
+            },
             view: case.positions.then_some(&view),
             now,
             waited: Duration::from_millis(case.waited),

@@ -22,6 +22,8 @@ pub(crate) struct Required {
     pub(crate) store_failed: bool,
     /// What the client carries is out of date: it gets a new token.
     pub(crate) renewed: bool,
+    /// Something that was lost has been acknowledged with this request.
+    pub(crate) acknowledged: bool,
 }
 
 /// How far a lookup has come.
@@ -68,7 +70,7 @@ pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Load
     } else {
         marks.join(&floor);
     }
-    let required = Required { marks, store_failed, renewed: false };
+    let required = Required { marks, store_failed, renewed: false, acknowledged: false };
     let view = config.topology.as_ref().map(|topology| topology.view());
     if view.is_some_and(|view| needs_sample(&view, &identity.terms, identity.acknowledges, &required.marks)) {
         Lookup::Unsettled(required, unsettled.into_vec())
@@ -127,7 +129,8 @@ pub(crate) async fn settle(
     if identity.acknowledges {
         let told = topology.view().dead(&required.marks);
         forget_lost(config, identity, &told, sampled).await;
-        required.renewed = !told.is_none();
+        required.acknowledged = !told.is_none();
+        required.renewed = required.acknowledged;
         required.marks = required.marks.without(&told);
     }
     required.renewed |= required.marks.is_open_in(sampled.epoch());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ryw_core::{Lost, Marks, Reason, SessionId, SubjectKey, Tenant, Token};
+use smallvec::SmallVec;
 use tracing::Span;
 
 use super::{Inner, RywContext};
@@ -186,7 +187,8 @@ impl RywContext {
         let mut news = !hop.marks.is_none() || required.renewed || born.is_some();
         // What a link says goes on as the session's; what can't be believed is replaced once it is known what it stood for.
         let cookies = &identity.cookies;
-        let replaced = cookies.dead && !required.marks.is_unknown() || cookies.crowded;
+        let is_settled = !required.marks.is_unknown();
+        let replaced = (cookies.dead || cookies.unsettled) && is_settled || cookies.crowded;
         news |= identity.has_session && identity.terms.level.follows_marks() && (identity.carried.by_link || replaced);
         if let Some(saved) = saved {
             if saved.settles {
@@ -218,6 +220,7 @@ impl RywContext {
         self.goes_on_after(&marks);
         let pinned = identity.terms.level.follows_marks() && !required.marks.is_none() && route == Route::Primary;
         let session = born.as_ref().map(|(session, _)| session).or(identity.session.as_ref());
+        let slots = if news { self.slots(&marks, fresh) } else { Slots::default() };
         let note = Note {
             route: &route,
             reason,
@@ -229,7 +232,8 @@ impl RywContext {
             relayed: &relayed,
             set_cookie: identity.cookies.any || born.is_some(),
             slot: born.as_ref().map(|(_, key)| Slot::of(key)),
-            removed: &identity.cookies.removed,
+            removed: &slots.removed,
+            rewritten: &slots.rewritten,
             by_link: identity.carried.by_link,
             pinned,
             anonymous: identity.keys.is_empty() && identity.carried.marks.is_none() && born.is_none(),
@@ -255,10 +259,39 @@ impl RywContext {
         Some(Token { session, issued_at, marks }.seal(&config.keys, &identity.tenant))
     }
 
+    /// What becomes of the cookies of other sessions that this browser goes on as, with an answer that replaces its own.
+    ///
+    /// They say what their session began with. Where that is over (a loss that was acknowledged, something unknown that was
+    /// settled), each request would bring it back, so they say the same as the session's own from then on. After a login they
+    /// are nobody's any more.
+    fn slots(&self, marks: &Marks, fresh: bool) -> Slots {
+        let Inner { config, identity, required, progress, .. } = &*self.0;
+        let cookies = &identity.cookies;
+        let mut slots = Slots { removed: cookies.removed.clone(), rewritten: Vec::new() };
+        if progress.lock().is_renamed {
+            slots.removed.extend(cookies.kept.iter().map(|(slot, _)| *slot));
+        } else if required.renewed || cookies.unsettled {
+            let issued_at = self.issued_at(marks, fresh);
+            let kept = cookies.kept.iter().filter(|(slot, _)| !slots.removed.contains(slot));
+            slots.rewritten.extend(kept.map(|(slot, session)| {
+                let token = Token { session: *session, issued_at, marks: marks.clone() };
+                (*slot, token.seal(&config.keys, &identity.tenant))
+            }));
+        }
+        slots
+    }
+
     pub(super) fn issued_at(&self, marks: &Marks, fresh: bool) -> u32 {
         let since = self.0.identity.carried.pending_since;
         if marks.is_pending() && !fresh && since > 0 { since } else { seconds(&self.0.config) }
     }
+}
+
+/// Cookies beside the session's own, with the answer that sets it.
+#[derive(Debug, Default)]
+struct Slots {
+    removed: SmallVec<[Slot; 2]>,
+    rewritten: Vec<(Slot, String)>,
 }
 
 /// Seconds since 1970, as tokens have them.

@@ -76,10 +76,11 @@ impl RywContext {
         progress.hop.lost = progress.hop.lost.max(Some(lost));
     }
 
-    /// Whether the client has said that it knows what it has lost: called services have to hear it as well.
+    /// Whether the client has said that it knows what it has lost, and it was not something of this service: then a called
+    /// service has told it, and has to hear it. One that has not told its loss yet must not take this for its own.
     #[must_use]
     pub fn acknowledges_lost(&self) -> bool {
-        self.0.identity.acknowledges
+        self.0.identity.acknowledges && !self.0.required.acknowledged
     }
 
     fn store(&self, filed: Option<(Vec<SubjectKey>, Update)>) -> impl Future<Output = ()> + Send + use<> {

@@ -75,6 +75,8 @@ struct Progress {
     others: Vec<SubjectKey>,
     /// The session that was born with this request, or is named anew by it.
     born: Option<(SessionId, SubjectKey)>,
+    /// It is named anew: what a browser keeps of the names before is over.
+    is_renamed: bool,
     /// Who has really served it, in the order of their first use; empty where nobody has said.
     served: Vec<(Route, Reason, Option<Run>)>,
     /// What may still commit when the request is cut short.

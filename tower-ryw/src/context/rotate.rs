@@ -34,6 +34,7 @@ impl RywContext {
         {
             let mut progress = progress.lock();
             progress.born = Some((to.clone(), key));
+            progress.is_renamed = true;
             progress.hop.marks.join(&marks);
         }
         // A write has not looked up what its session wrote before.

@@ -26,9 +26,16 @@ pub(crate) struct Cookies {
     pub(crate) dead: bool,
     /// There are more than are looked at.
     pub(crate) crowded: bool,
+    /// The slots of other sessions that this browser goes on as.
+    pub(crate) kept: SmallVec<[(Slot, SubjectKey); 1]>,
+    /// What one of them says may have to be found out anew by each request.
+    pub(crate) unsettled: bool,
     /// The slots that the next answer which sets a cookie takes away.
     pub(crate) removed: SmallVec<[Slot; 2]>,
 }
+
+/// Cookies that one answer takes away, each of which is a hundred bytes of it.
+const MAX_REMOVED: usize = 2 * wire::MAX_COOKIES;
 
 /// Tells the cookies apart in which sessions were begun: the start of the session's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,19 +103,31 @@ impl<'a> Reader<'a> {
         found.crowded = cookies.len() > wire::MAX_COOKIES;
         if found.crowded {
             self.carried.marks.join(&Marks::unknown());
-            found.removed.extend(cookies.iter().filter_map(|(slot, _)| *slot));
+            // The others are still too many then, and go with another answer: a response has no room for all of them.
+            found.removed.extend(cookies.iter().filter_map(|(slot, _)| *slot).take(MAX_REMOVED));
         }
-        for (at, (slot, token)) in cookies.iter().enumerate().take(wire::MAX_COOKIES) {
+        let mut sessions: SmallVec<[(&[u8], SubjectKey); 4]> = SmallVec::new();
+        for (slot, token) in cookies.into_iter().take(wire::MAX_COOKIES) {
             // A session that has just begun is in two.
-            if cookies[..at].iter().any(|(_, other)| other == token) {
+            if let Some((_, session)) = sessions.iter().find(|(other, _)| *other == token) {
+                found.kept.extend(slot.map(|slot| (slot, *session)));
                 continue;
             }
             match self.token(token, Carrier::Cookie) {
-                Ok(Some(session)) if !keys.contains(&session) => keys.push(session),
-                Ok(_) => {}
+                Ok(Some(session)) => {
+                    sessions.push((token, session));
+                    if let Some(slot) = slot {
+                        found.kept.push((slot, session));
+                        found.unsettled |= self.carried.marks.is_unknown();
+                    }
+                    if !keys.contains(&session) {
+                        keys.push(session);
+                    }
+                }
+                Ok(None) => {}
                 Err(()) => {
                     found.dead = true;
-                    found.removed.extend(*slot);
+                    found.removed.extend(slot.filter(|slot| !found.removed.contains(slot)));
                 }
             }
         }

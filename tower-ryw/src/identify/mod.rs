@@ -82,7 +82,10 @@ impl Identity {
 }
 
 fn is_plain_read(terms: &Terms) -> bool {
-    terms.intent == Intent::Read && matches!(terms.level, Level::Eventual | Level::ReadYourWrites)
+    terms.intent == Intent::Read
+        && matches!(terms.level, Level::Eventual | Level::ReadYourWrites)
+        && terms.bound.is_none()
+        && !terms.reads_raise_marks
 }
 
 /// The terms and the tenant of a request that is passed through, where its head shows at a glance that it is. What

@@ -5,6 +5,7 @@ use tower_ryw::{LocalStore, RywLayer};
 
 use crate::{
     cluster::{Client, Cluster, at, forked, primary},
+    cookies::Jar,
     harness::{Answer, level, session},
 };
 
@@ -380,4 +381,24 @@ async fn a_loss_that_only_the_store_knows_is_told_while_a_write_of_this_process_
     let read = second.get(&[ME]).await;
     assert_eq!(told(&read), TOLD, "{}", read.route());
     assert_eq!(second.post(&[ME, level("SESSION")]).await.status, 409);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_browser_has_acknowledged_none_of_its_cookies_brings_back() {
+    let cluster = Cluster::start().await;
+    let client = Client::of(&cluster.layer().build().unwrap());
+    client.get(&[ME]).await;
+    let mut jar = Jar::default();
+    jar.take(&client.post(&[]).await);
+    assert_eq!(jar.0.len(), 2, "{jar:?}");
+    cluster.fail_over().await;
+    let read = client.get(&[("cookie", &jar.header())]).await;
+    assert_eq!(told(&read), TOLD);
+    jar.take(&read);
+    let acknowledged = client.get(&[("cookie", &jar.header()), ACK]).await;
+    assert_eq!(told(&acknowledged), None);
+    jar.take(&acknowledged);
+    let cookies = jar.header();
+    assert_eq!(told(&client.get(&[("cookie", &cookies)]).await), None, "{acknowledged:?}");
+    assert_eq!(client.post(&[("cookie", &cookies), level("SESSION")]).await.status, 200);
 }

@@ -4,7 +4,10 @@ use axum::{extract::Path, http::StatusCode, routing::post};
 use ryw_testing::lagging::LaggingStore;
 use tower_ryw::{CookiePolicy, Ladder, RywContext, RywLayer};
 
-use crate::harness::{Fixture, LAG, session, values};
+use crate::{
+    cookies::Jar,
+    harness::{Fixture, LAG, session, values},
+};
 
 /// Nothing is written: whatever is visible afterwards was carried over.
 async fn login(Path(name): Path<String>) -> StatusCode {
@@ -91,4 +94,21 @@ async fn a_login_without_a_session_before_it_names_one() {
     let cookie = answer.cookie().expect("a cookie");
     fixture.put("/v/a", &[("cookie", &cookie)], "1").await;
     assert_eq!(fixture.get("/v/a", &[session("user-17")]).await.body, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_browser_goes_on_as_the_user_alone() {
+    let (fixture, mut jar) = (fixture().await, Jar::default());
+    jar.take(&fixture.put("/v/a", &[], "1").await);
+    let guest = jar.clone();
+    jar.take(&fixture.send("POST", "/login/user-17", &[("cookie", &jar.header())], "").await);
+    assert_eq!(jar.0.len(), 2, "the session's, and the one that it began with: {jar:?}");
+    tokio::time::sleep(3 * LAG).await;
+    jar.take(&fixture.put("/v/b", &[("cookie", &jar.header())], "2").await);
+    assert_eq!(fixture.get("/v/b", &[session("user-17")]).await.body, "2");
+    assert_eq!(
+        fixture.get("/v/b", &[("cookie", &guest.header())]).await.body,
+        "nothing",
+        "what the guest kept is nobody's"
+    );
 }
