@@ -5,7 +5,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use crate::{
-    Epoch, Lineage, Position, Relation,
+    Epoch, Lineage, Lost, Position, Relation,
     seeded::{Bug, is_on},
     wire::MAX_POSITIONS,
 };
@@ -22,15 +22,6 @@ pub enum Mark {
     Unknown,
     /// Something that had been acknowledged did not survive a failover.
     Lost(Lost),
-}
-
-/// An acknowledged write that did not survive a failover.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Lost {
-    /// The epoch that is current now.
-    pub epoch: Epoch,
-    /// The epoch that the write had been made in.
-    pub was: Epoch,
 }
 
 /// Everything a session must be able to see: a join-semilattice of [`Mark`]s.

@@ -10,7 +10,6 @@ use crate::{
     config::{Config, CookiePolicy},
     decide::Route,
     identify::Slot,
-    problem::lost_header,
 };
 
 /// What a response is told about its request.
@@ -53,7 +52,7 @@ pub(crate) fn annotate(config: &Config, note: Note<'_>, headers: &mut HeaderMap)
         headers.insert(&wire::ROUTE, route);
     }
     if let Some(lost) = note.lost {
-        headers.insert(&wire::LOST, lost_header(lost));
+        headers.insert(&wire::LOST, lost.header_value());
     }
     let private = note.session.is_some() || note.token.is_some() || !note.relayed.is_empty();
     if private || note.by_link || note.pinned {

@@ -150,7 +150,7 @@ impl Refusal {
             response.headers_mut().insert(&wire::CONSISTENCY_ENFORCED, HeaderValue::from_static("false"));
         }
         if let Self::Lost(lost) = self {
-            response.headers_mut().insert(&wire::LOST, lost_header(*lost));
+            response.headers_mut().insert(&wire::LOST, lost.header_value());
         }
         response
     }
@@ -161,11 +161,6 @@ const NOT_ANNOUNCED: &str =
 
 const LOST: &str = "something that this session has written or seen did not survive a failover; read what is there now, \
                     then repeat the request with the header Ryw-Lost: ack";
-
-/// `Ryw-Lost`: a structured field (RFC 9651), true with parameters.
-pub(crate) fn lost_header(Lost { epoch, was }: Lost) -> HeaderValue {
-    HeaderValue::try_from(format!("?1;epoch={epoch};was={was}")).unwrap_or_else(|_| HeaderValue::from_static("?1"))
-}
 
 const fn explain(reason: Reason) -> &'static str {
     match reason {

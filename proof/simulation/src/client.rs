@@ -7,6 +7,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use ryw_client::{Envelope, Retry, RywClientLayer, RywClientService, Session};
+use ryw_core::{Lost, wire};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tower::{Layer, ServiceExt};
@@ -111,7 +112,7 @@ impl Answer {
 
     /// The epoch that began with the loss.
     fn lost_in(&self) -> Option<u32> {
-        self.text("ryw-lost")?.split(';').find_map(|part| part.strip_prefix("epoch=")?.parse().ok())
+        Lost::from_header(self.headers.get(&wire::LOST)?).map(|lost| lost.epoch.get())
     }
 
     fn is_enforced(&self) -> bool {

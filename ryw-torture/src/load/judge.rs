@@ -1,7 +1,7 @@
 //! What an answer means for the history. Pure, so that it can be tested as a table.
 
 use http::HeaderMap;
-use ryw_core::wire;
+use ryw_core::{Lost, wire};
 
 use crate::{
     history::Outcome,
@@ -32,9 +32,7 @@ impl Answer {
             status,
             enforced: text(wire::CONSISTENCY_ENFORCED.as_str()).map(|said| said == "true"),
             lost: headers.contains_key(&wire::LOST),
-            lost_since: text(wire::LOST.as_str()).and_then(|lost| {
-                lost.split(';').find_map(|part| part.strip_prefix("epoch=")).and_then(|epoch| epoch.parse().ok())
-            }),
+            lost_since: headers.get(&wire::LOST).and_then(Lost::from_header).map(|lost| lost.epoch.get().into()),
             replica: text(wire::ROUTE.as_str()).map(|route| route.starts_with("replica")),
             node: text(NODE).map(str::to_owned),
             epoch: text(EPOCH).and_then(|epoch| epoch.parse().ok()),
