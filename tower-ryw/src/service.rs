@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     context::Scope,
     future::{ResponseFuture, Start, start},
-    identify::{identify, passthrough},
+    identify::{Caller, identify},
     observe::Refused,
     present::Present,
     problem::{AnswerBody, Protocol},
@@ -83,13 +83,13 @@ where
                 request.headers_mut().remove(name);
             }
         }
-        if let Some((terms, tenant)) = passthrough(&self.config, (&request).into(), present) {
-            trace::identified(&span, terms.intent, terms.level);
-            let scope = Scope::Lazy { config: Arc::clone(&self.config), terms, tenant };
-            return ResponseFuture::serve(span, scope, protocol, &mut self.inner, request);
-        }
         let identity = match identify(&self.config, (&request).into(), present) {
-            Ok(identity) => identity,
+            Ok(Caller::Somebody(identity)) => identity,
+            Ok(Caller::Nobody { terms, tenant }) => {
+                trace::identified(&span, terms.intent, terms.level);
+                let scope = Scope::Lazy { config: Arc::clone(&self.config), terms, tenant };
+                return ResponseFuture::serve(span, scope, protocol, &mut self.inner, request);
+            }
             Err(refusal) => {
                 self.config.refused(Refused::Invalid);
                 return ResponseFuture::refuse(span, refusal, protocol);

@@ -109,26 +109,23 @@ impl<'a> Reader<'a> {
         let mut sessions: SmallVec<[(&[u8], SubjectKey); 4]> = SmallVec::new();
         for (slot, token) in cookies.into_iter().take(wire::MAX_COOKIES) {
             // A session that has just begun is in two.
-            if let Some((_, session)) = sessions.iter().find(|(other, _)| *other == token) {
-                found.kept.extend(slot.map(|slot| (slot, *session)));
-                continue;
-            }
-            match self.token(token, Carrier::Cookie) {
-                Ok(Some(session)) => {
-                    sessions.push((token, session));
-                    if let Some(slot) = slot {
-                        found.kept.push((slot, session));
-                        found.unsettled |= self.carried.marks.is_unknown();
-                    }
-                    if !keys.contains(&session) {
-                        keys.push(session);
-                    }
-                }
-                Ok(None) => {}
+            let known = sessions.iter().find(|(other, _)| *other == token).map(|(_, session)| *session);
+            let session = match known.map_or_else(|| self.token(token, Carrier::Cookie), |session| Ok(Some(session))) {
+                Ok(Some(session)) => session,
+                Ok(None) => continue,
                 Err(()) => {
                     found.dead = true;
                     found.removed.extend(slot.filter(|slot| !found.removed.contains(slot)));
+                    continue;
                 }
+            };
+            sessions.push((token, session));
+            if let Some(slot) = slot {
+                found.kept.push((slot, session));
+                found.unsettled |= self.carried.marks.is_unknown();
+            }
+            if !keys.contains(&session) {
+                keys.push(session);
             }
         }
         found

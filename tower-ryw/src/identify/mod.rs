@@ -88,31 +88,33 @@ fn is_plain_read(terms: &Terms) -> bool {
         && !terms.reads_raise_marks
 }
 
-/// The terms and the tenant of a request that is passed through, where its head shows at a glance that it is. What
-/// [`identify`] finds out would be the same.
-pub(crate) fn passthrough(config: &Config, head: RequestHead<'_>, present: Present) -> Option<(Terms, Tenant)> {
-    if !present.tells_nothing() || config.subjects_of.is_some() || carriers::has_link(head) {
-        return None;
-    }
-    if present.has(Present::CONNECTION) {
-        end_to_end(head).ok()?;
-    }
-    let terms = config.policy.terms(head, None);
-    is_plain_read(&terms).then(|| (terms, tenant(config, head)))
-}
-
 fn tenant(config: &Config, head: RequestHead<'_>) -> Tenant {
     let told = head.extensions.get::<Tenant>().cloned();
     told.or_else(|| config.tenant_of.as_ref()?(head)).unwrap_or_default()
 }
 
-pub(crate) fn identify(config: &Config, head: RequestHead<'_>, present: Present) -> Result<Identity, Refusal> {
+/// Who a request is from.
+#[expect(clippy::large_enum_variant, reason = "it is moved once, and boxes would allocate on each request")]
+pub(crate) enum Caller {
+    /// Nobody in particular, for a read that is passed through: its head shows that at a glance.
+    Nobody {
+        terms: Terms,
+        tenant: Tenant,
+    },
+    Somebody(Identity),
+}
+
+pub(crate) fn identify(config: &Config, head: RequestHead<'_>, present: Present) -> Result<Caller, Refusal> {
     if present.has(Present::CONNECTION) {
         end_to_end(head)?;
     }
     let asked = if present.has(Present::CONSISTENCY_LEVEL) { asked_level(head)? } else { None };
     let terms = config.policy.terms(head, asked);
     let tenant = tenant(config, head);
+    let tells_nothing = present.tells_nothing() && config.subjects_of.is_none() && !carriers::has_link(head);
+    if tells_nothing && is_plain_read(&terms) {
+        return Ok(Caller::Nobody { terms, tenant });
+    }
     let session = if present.has(Present::SESSION_ID) { named_session(head)? } else { None };
 
     let mut keys = Keys::new();
@@ -136,7 +138,8 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>, present: Present)
     let acknowledges = present.has(Present::LOST)
         && head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
     let arrived = config.observer.is_some().then(Instant::now);
-    Ok(Identity { tenant, session, keys, has_session, cookies, terms, carried, acknowledges, arrived })
+    let identity = Identity { tenant, session, keys, has_session, cookies, terms, carried, acknowledges, arrived };
+    Ok(Caller::Somebody(identity))
 }
 
 /// `Connection` names what the next hop takes out: whoever names one of these wants a proxy to drop what it was told to add.
