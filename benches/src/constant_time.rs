@@ -9,6 +9,7 @@
 
 use std::{error::Error, hint::black_box};
 
+use ryw_bench::report::Spread;
 use tokio::time::Instant;
 use tower_ryw::{ClusterId, Epoch, Keyring, Marks, Position, Tenant, Token};
 
@@ -83,9 +84,7 @@ fn t_value(forgeries: &[Forgery], check: impl Fn(&str, &[u8]) -> bool) -> f64 {
 
 /// The median of |t| over several runs: a machine that does other things at the same time disturbs some of them.
 fn median_t(forgeries: &[Forgery], check: impl Fn(&str, &[u8]) -> bool) -> f64 {
-    let mut all: Vec<_> = (0..RUNS).map(|_| t_value(forgeries, &check).abs()).collect();
-    all.sort_by(f64::total_cmp);
-    all[RUNS / 2]
+    Spread::of((0..RUNS).map(|_| t_value(forgeries, &check).abs()).collect()).median
 }
 
 struct Moments {

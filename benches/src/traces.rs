@@ -11,6 +11,7 @@
 use std::{convert::Infallible, error::Error, hint::black_box, time::Duration};
 
 use http::{Request, Response};
+use ryw_bench::report::Spread;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_ryw::RywLayer;
@@ -50,9 +51,9 @@ impl Subscriber for Takes {
 fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     println!(
-        "## Traces\n\nA read of a session with local marks, on one thread; ns per request, median of {ROUNDS} rounds.\n"
+        "## Traces\n\nA read of a session that has not written, on one thread; ns per request, median of {ROUNDS} rounds.\n"
     );
-    let alone = median(&(0..ROUNDS).map(|_| round(&runtime)).collect::<Outcome<Vec<_>>>()?);
+    let alone = Spread::of((0..ROUNDS).map(|_| round(&runtime)).collect::<Outcome<_>>()?).median;
     println!("Before any subscriber: {alone:.0} ns.\n");
 
     let kinds = [
@@ -67,10 +68,9 @@ fn main() -> Outcome<()> {
         }
     }
     println!("| subscriber | ns | ratio |\n|---|---:|---:|");
-    let first = median(&times[0]);
-    for ((name, _), times) in kinds.iter().zip(&times) {
-        let median = median(times);
-        println!("| {name} | {median:.0} | {:.2} |", median / first);
+    let medians: Vec<_> = times.into_iter().map(|times| Spread::of(times).median).collect();
+    for ((name, _), median) in kinds.iter().zip(&medians) {
+        println!("| {name} | {median:.0} | {:.2} |", median / medians[0]);
     }
     Ok(())
 }
@@ -90,10 +90,4 @@ fn round(runtime: &tokio::runtime::Runtime) -> Outcome<f64> {
         }
         Ok(total.as_nanos() as f64 / f64::from(REQUESTS))
     })
-}
-
-fn median(times: &[f64]) -> f64 {
-    let mut sorted = times.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }

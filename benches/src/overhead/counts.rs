@@ -27,6 +27,9 @@ pub struct Counts {
     pub bytes: f64,
     /// Instructions; `None` where valgrind is not there.
     pub instructions: Option<f64>,
+    /// Whether the layer is this project's own: what peers cost is shown, and not promised.
+    #[serde(skip)]
+    pub ours: bool,
 }
 
 /// By the id of the case.
@@ -44,7 +47,8 @@ pub fn allocations() -> Result<All, Box<dyn Error>> {
             let (allocated, ()) = allocated(|| measured(&mut **bench));
             (allocated.count as f64 / REQUESTS as f64, allocated.bytes as f64 / REQUESTS as f64)
         });
-        let counts = Counts { allocations: count - bare_count, bytes: bytes - bare_bytes, instructions: None };
+        let counts =
+            Counts { allocations: count - bare_count, bytes: bytes - bare_bytes, instructions: None, ours: case.ours };
         all.insert(case.id.to_owned(), counts);
     }
     Ok(all)
