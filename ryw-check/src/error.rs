@@ -51,6 +51,11 @@ pub enum Problem {
     TooMany(usize),
 }
 
+/// A word that is no [`Level`](crate::Level).
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is none of EVENTUAL, BOUNDED, MONOTONIC, RYW, SESSION, CAUSAL, STRONG")]
+pub struct UnknownLevel(pub(crate) String);
+
 impl Problem {
     /// The field that is wrong, where the problem is one of a field.
     ///

@@ -1,12 +1,9 @@
 //! The surviving state, from which a history gets its order.
 
+use ryw_check::{Function, Operation, Value};
 use tokio_postgres::NoTls;
 
-use crate::{
-    error::Error,
-    history::{Function, Line, Value, Writer},
-    service::FINAL,
-};
+use crate::{error::Error, history::Writer, service::FINAL};
 
 /// Reads every key on every server, past the service, once nothing writes any more. Keys of the positive control go into its
 /// own history.
@@ -24,8 +21,13 @@ pub(crate) async fn read(nodes: &[(String, String)], history: &Writer, control: 
             };
             let writer = if key.starts_with("control-") { control } else { history };
             let ver = row.try_get(3).map_err(failed)?;
-            let line =
-                Line { k: Some(key), val: Some(value), ver, node: Some(name.clone()), ..Line::new(Function::Final) };
+            let line = Operation {
+                k: Some(key),
+                val: Some(value),
+                ver,
+                node: Some(name.clone()),
+                ..Operation::new(Function::Final)
+            };
             writer.write(line);
         }
         connection.abort();

@@ -1,106 +1,16 @@
 //! Writing histories down as `ryw-check` reads them.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{BufWriter, Write},
     path::Path,
 };
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use ryw_check::Operation;
 use tokio::time::Instant;
 
 use crate::error::Error;
-
-/// What an operation was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Function {
-    Append,
-    Put,
-    Read,
-    Snap,
-    Send,
-    Recv,
-    Final,
-}
-
-/// What became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Outcome {
-    Ok,
-    Info,
-    Reset,
-}
-
-/// What a read returned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub(crate) enum Value {
-    List(Vec<i64>),
-    Register(Option<i64>),
-    Snapshot(BTreeMap<String, Vec<i64>>),
-}
-
-/// One line. Times are nanoseconds since the run began.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Line {
-    pub(crate) id: i64,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) s: String,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(crate) tab: u32,
-    pub(crate) f: Function,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) k: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) v: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) val: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ver: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) inv: Option<u64>,
-    pub(crate) ret: Option<u64>,
-    pub(crate) out: Outcome,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) msg: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) level: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) node: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) epoch: Option<i64>,
-}
-
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-impl Line {
-    /// An operation about which nothing is known yet but what it is.
-    pub(crate) fn new(f: Function) -> Self {
-        Self {
-            id: 0,
-            s: String::new(),
-            tab: 0,
-            f,
-            k: None,
-            v: None,
-            val: None,
-            ver: None,
-            inv: None,
-            ret: None,
-            out: Outcome::Ok,
-            msg: None,
-            level: None,
-            node: None,
-            epoch: None,
-        }
-    }
-}
 
 /// The only writer of one history, with the only clock of the run.
 #[derive(Debug)]
@@ -135,12 +45,12 @@ impl Writer {
     }
 
     /// Writes it down and returns its id. An error is kept for [`finish`](Self::finish).
-    pub(crate) fn write(&self, line: Line) -> i64 {
+    pub(crate) fn write(&self, line: Operation) -> i64 {
         self.write_with(line, String::new)
     }
 
     /// The same, with what the answer said besides.
-    pub(crate) fn write_with(&self, mut line: Line, said: impl FnOnce() -> String) -> i64 {
+    pub(crate) fn write_with(&self, mut line: Operation, said: impl FnOnce() -> String) -> i64 {
         let mut lines = self.file.lock();
         lines.written += 1;
         line.id = lines.written;
@@ -173,6 +83,8 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use ryw_check::{Function, Value};
+
     use super::*;
 
     #[test]
@@ -181,16 +93,21 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("history.jsonl");
         let writer = Writer::create(&path, Instant::now(), true).unwrap();
-        let op = |f| Line { s: "a".into(), k: Some("k".into()), inv: Some(1), ret: Some(2), ..Line::new(f) };
-        writer.write_with(Line { v: Some(7), ..op(Function::Append) }, || "by r1".into());
+        let op = |f| Operation { s: "a".into(), k: Some("k".into()), inv: Some(1), ret: Some(2), ..Operation::new(f) };
+        writer.write_with(Operation { v: Some(7), ..op(Function::Append) }, || "by r1".into());
         let list = Some(Value::List(vec![7]));
-        writer.write(Line { val: list.clone(), level: Some("RYW"), node: Some("r1".into()), ..op(Function::Read) });
+        writer.write(Operation {
+            val: list.clone(),
+            level: Some(ryw_check::Level::Ryw),
+            node: Some("r1".into()),
+            ..op(Function::Read)
+        });
         let lists = [("k".to_owned(), vec![7])].into();
-        writer.write(Line { val: Some(Value::Snapshot(lists)), k: None, ..op(Function::Snap) });
-        writer.write(Line { k: Some("r".into()), v: Some(1), ver: Some(5), epoch: Some(1), ..op(Function::Put) });
+        writer.write(Operation { val: Some(Value::Snapshot(lists)), k: None, ..op(Function::Snap) });
+        writer.write(Operation { k: Some("r".into()), v: Some(1), ver: Some(5), epoch: Some(1), ..op(Function::Put) });
         let register = Some(Value::Register(Some(1)));
-        writer.write(Line { k: Some("r".into()), val: register, ver: Some(5), ..op(Function::Read) });
-        writer.write(Line { k: Some("k".into()), val: list, ..Line::new(Function::Final) });
+        writer.write(Operation { k: Some("r".into()), val: register, ver: Some(5), ..op(Function::Read) });
+        writer.write(Operation { k: Some("k".into()), val: list, ..Operation::new(Function::Final) });
         assert_eq!(writer.len(), 6);
         writer.finish().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();

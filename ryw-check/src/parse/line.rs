@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 
 use super::{
-    Function, Level, Line, Outcome,
+    Function, Line, Outcome,
     value::{Scalar, Text},
 };
 use crate::error::Problem;
@@ -77,7 +77,7 @@ impl<'de> Visitor<'de> for LineSeed<'_> {
                 "ret" => line.ret = entries.next_value()?,
                 "out" => line.out = Some(word(&mut entries, outcome)?),
                 "msg" => line.msg = entries.next_value::<Option<Scalar<'_>>>()?,
-                "level" => line.level = word(&mut entries, level)?,
+                "level" => line.level = word(&mut entries, |word| word.parse().ok())?,
                 "node" => line.node = text(&mut entries)?,
                 _ => line.epoch = entries.next_value()?,
             }
@@ -115,19 +115,6 @@ fn outcome(word: &str) -> Option<Outcome> {
         "fail" => Outcome::Fail,
         "info" => Outcome::Info,
         "reset" => Outcome::Reset,
-        _ => return None,
-    })
-}
-
-fn level(word: &str) -> Option<Level> {
-    Some(match word {
-        "EVENTUAL" => Level::Eventual,
-        "BOUNDED" => Level::Bounded,
-        "MONOTONIC" => Level::Monotonic,
-        "RYW" => Level::Ryw,
-        "SESSION" => Level::Session,
-        "CAUSAL" => Level::Causal,
-        "STRONG" => Level::Strong,
         _ => return None,
     })
 }

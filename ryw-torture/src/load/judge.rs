@@ -1,12 +1,10 @@
 //! What an answer means for the history. Pure, so that it can be tested as a table.
 
 use http::HeaderMap;
+use ryw_check::Outcome;
 use ryw_core::{Lost, wire};
 
-use crate::{
-    history::Outcome,
-    service::{EPOCH, NODE},
-};
+use crate::service::{EPOCH, NODE};
 
 /// What a response says besides its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod stats;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use ryw_check::Level;
 use ryw_client::Session;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
@@ -27,8 +28,15 @@ use crate::{error::Error, history::Writer};
 pub(crate) const BOUND: Duration = Duration::from_millis(1500);
 
 /// Sessions of each level for each one of the smallest group.
-const LEVELS: [(&str, usize); 7] =
-    [("RYW", 4), ("CAUSAL", 3), ("SESSION", 3), ("MONOTONIC", 2), ("BOUNDED", 1), ("STRONG", 1), ("EVENTUAL", 1)];
+const LEVELS: [(Level, usize); 7] = [
+    (Level::Ryw, 4),
+    (Level::Causal, 3),
+    (Level::Session, 3),
+    (Level::Monotonic, 2),
+    (Level::Bounded, 1),
+    (Level::Strong, 1),
+    (Level::Eventual, 1),
+];
 
 /// How the load is to be.
 #[derive(Clone, Debug)]
@@ -94,15 +102,15 @@ impl Load {
 
     fn sessions(&mut self) -> Result<(), Error> {
         let settings = &self.shared.settings;
-        let levels = LEVELS.iter().filter(|(level, _)| settings.strong || *level != "STRONG");
+        let levels = LEVELS.iter().filter(|(level, _)| settings.strong || *level != Level::Strong);
         let parts: usize = levels.clone().map(|(_, part)| part).sum();
         let mut rng = fastrand::Rng::with_seed(settings.seed);
         for (level, part) in levels.copied() {
             let count = (settings.sessions * part).div_ceil(parts);
-            let group = Arc::new(Group::new(level, Keys::new(level, 2 * count), count));
+            let group = Arc::new(Group::new(level, Keys::new(level.as_str(), 2 * count), count));
             self.groups.push(Arc::clone(&group));
             for number in 0..count {
-                let name = format!("{}{number}", level.to_ascii_lowercase());
+                let name = format!("{}{number}", level.as_str().to_ascii_lowercase());
                 let carrier = carrier(&settings.targets, &name, level, number)?;
                 let member = Arc::new(Member {
                     name,
@@ -150,9 +158,9 @@ impl Load {
 }
 
 /// Of each level, sessions of all kinds that it can have.
-fn carrier(targets: &[String], name: &str, level: &str, number: usize) -> Result<Carrier, Error> {
+fn carrier(targets: &[String], name: &str, level: Level, number: usize) -> Result<Carrier, Error> {
     // Messages carry tokens, which only `ryw-client` has.
-    let kinds = if level == "CAUSAL" { 1 } else { 4 };
+    let kinds = if level == Level::Causal { 1 } else { 4 };
     Ok(match number % kinds {
         1 => Carrier::Named(Arc::new(Named { name: name.to_owned(), acknowledges: false.into() })),
         2 => Carrier::Cookie(Arc::new(Jar::default())),
@@ -169,7 +177,7 @@ fn carrier(targets: &[String], name: &str, level: &str, number: usize) -> Result
 }
 
 /// What the check that goes along looks for.
-fn promises(level: &str) -> Promises {
-    let session = matches!(level, "SESSION" | "CAUSAL" | "STRONG");
-    Promises { own_writes: session || level == "RYW", monotonic: session || level == "MONOTONIC" }
+fn promises(level: Level) -> Promises {
+    let session = matches!(level, Level::Session | Level::Causal | Level::Strong);
+    Promises { own_writes: session || level == Level::Ryw, monotonic: session || level == Level::Monotonic }
 }

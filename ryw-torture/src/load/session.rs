@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::Method;
 use parking_lot::Mutex;
+use ryw_check::{Function, Level, Operation, Outcome, Value};
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{
@@ -19,7 +20,6 @@ use super::{
     keys::Keys,
     promises,
 };
-use crate::history::{Function, Line, Outcome, Value};
 
 /// How many messages may wait for one session; what comes beyond is not sent.
 const INBOX: usize = 8;
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The sessions of one level.
 #[derive(Debug)]
 pub(super) struct Group {
-    level: &'static str,
+    level: Level,
     promises: Promises,
     keys: Keys,
     /// What waits for each member.
@@ -55,7 +55,7 @@ pub(super) struct Member {
 }
 
 impl Group {
-    pub(super) fn new(level: &'static str, keys: Keys, members: usize) -> Self {
+    pub(super) fn new(level: Level, keys: Keys, members: usize) -> Self {
         Self { level, promises: promises(level), keys, inboxes: (0..members).map(|_| Mutex::default()).collect() }
     }
 }
@@ -100,14 +100,14 @@ impl Tab {
                 self.receive(message).await;
                 continue;
             }
-            let sends = self.member.group.level == "CAUSAL";
+            let sends = self.member.group.level == Level::Causal;
             match self.rng.u32(..100) {
                 ..22 => {
                     if self.write().await && self.rng.u32(..10) < 7 {
                         self.read().await;
                     }
                 }
-                22..28 if self.member.group.level == "RYW" => self.put_and_read().await,
+                22..28 if self.member.group.level == Level::Ryw => self.put_and_read().await,
                 28..34 => self.snapshot().await,
                 34..42 if sends => self.send(),
                 42..60 => {
@@ -154,7 +154,7 @@ impl Tab {
         let (answer, body) = self.call(Method::GET, &path, String::new(), false).await;
         let Some(answer) = answer else { return self.pause().await };
         let shown: Option<Option<(i64, i64)>> = serde_json::from_slice(&body).ok().filter(|_| answer.succeeded());
-        let line = Line { ver: shown.flatten().map(|(_, version)| version), ..line };
+        let line = Operation { ver: shown.flatten().map(|(_, version)| version), ..line };
         let value = shown.map(|shown| Value::Register(shown.map(|(value, _)| value)));
         self.shown(line, &answer, value).await;
     }
@@ -224,14 +224,14 @@ impl Tab {
         self.read().await;
     }
 
-    fn line(&self, f: Function, key: Option<String>) -> Line {
-        Line {
+    fn line(&self, f: Function, key: Option<String>) -> Operation {
+        Operation {
             s: self.member.name.clone(),
             tab: self.number,
             k: key,
             inv: Some(self.shared.history.now()),
             level: Some(self.member.group.level),
-            ..Line::new(f)
+            ..Operation::new(f)
         }
     }
 
@@ -243,8 +243,8 @@ impl Tab {
     async fn call(&mut self, method: Method, path: &str, body: String, write: bool) -> (Option<Answer>, Bytes) {
         let cancelled = self.rng.u32(..1000) < self.shared.settings.cancelled;
         let level = match self.member.group.level {
-            "BOUNDED" => format!("BOUNDED;max={}", BOUND.as_millis()),
-            level => level.to_owned(),
+            Level::Bounded => format!("{};max={}", Level::Bounded.as_str(), BOUND.as_millis()),
+            level => level.as_str().to_owned(),
         };
         self.asked = self.target();
         let call = Call {
@@ -263,7 +263,7 @@ impl Tab {
     }
 
     /// Writes down a write. Returns whether it was acknowledged.
-    fn written(&self, mut line: Line, answer: Option<&Answer>) -> bool {
+    fn written(&self, mut line: Operation, answer: Option<&Answer>) -> bool {
         let now = self.shared.history.now();
         let (outcome, returned) = judge::write(answer);
         line.out = outcome;
@@ -272,8 +272,8 @@ impl Tab {
             (line.node, line.epoch) = (answer.node.clone(), answer.epoch);
             if answer.lost {
                 // The answer to a write can tell it too: beside the write, an operation that only tells.
-                let told = Line { v: None, ver: None, f: Function::Read, ..line.clone() };
-                self.told(Line { out: Outcome::Reset, ret: Some(now), ..told }, answer);
+                let told = Operation { v: None, ver: None, f: Function::Read, ..line.clone() };
+                self.told(Operation { out: Outcome::Reset, ret: Some(now), ..told }, answer);
             }
         }
         self.record(line, answer);
@@ -281,16 +281,16 @@ impl Tab {
     }
 
     /// Writes down a read.
-    async fn shown(&self, mut line: Line, answer: &Answer, value: Option<Value>) {
+    async fn shown(&self, mut line: Operation, answer: &Answer, value: Option<Value>) {
         line.ret = Some(self.shared.history.now());
         (line.node, line.epoch) = (answer.node.clone(), answer.epoch);
         line.val = value;
         match judge::read(answer) {
             Read::Reset => {
                 let shown = line.val.take_if(|_| answer.enforced == Some(false));
-                self.told(Line { out: Outcome::Reset, ..line.clone() }, answer);
+                self.told(Operation { out: Outcome::Reset, ..line.clone() }, answer);
                 if shown.is_some() {
-                    self.nobodys(Line { val: shown, ..line }, answer);
+                    self.nobodys(Operation { val: shown, ..line }, answer);
                 }
             }
             Read::Failed => return self.pause().await,
@@ -300,18 +300,18 @@ impl Tab {
     }
 
     /// What an answer has shown that promises nothing binds nobody.
-    fn nobodys(&self, line: Line, answer: &Answer) {
-        self.record(Line { s: "nobody".into(), level: Some("EVENTUAL"), ..line }, Some(answer));
+    fn nobodys(&self, line: Operation, answer: &Answer) {
+        self.record(Operation { s: "nobody".into(), level: Some(Level::Eventual), ..line }, Some(answer));
     }
 
     /// Writes down that a loss was told: one that has happened when that epoch began, and none that is yet to come.
-    fn told(&self, line: Line, answer: &Answer) {
+    fn told(&self, line: Operation, answer: &Answer) {
         self.member.floors.lock().told();
-        let line = Line { epoch: answer.lost_since, ..line };
+        let line = Operation { epoch: answer.lost_since, ..line };
         self.record(line, Some(answer));
     }
 
-    fn record(&self, line: Line, answer: Option<&Answer>) {
+    fn record(&self, line: Operation, answer: Option<&Answer>) {
         self.shared.history.write_with(line, || match answer {
             Some(Answer { status, enforced, route, .. }) => format!("{} {status} {route} {enforced:?}", self.asked),
             None => format!("{} no answer", self.asked),
@@ -329,9 +329,9 @@ async fn shadow(shared: &Shared, target: &str, key: &str) {
     let inv = Some(shared.history.now());
     let Some((answer, body)) = ungated(shared, target, Method::GET, key, String::new()).await else { return };
     if let Ok(shown) = serde_json::from_slice(&body) {
-        let line = Line { s: "ungated".into(), k: Some(key.to_owned()), inv, ..Line::new(Function::Read) };
+        let line = Operation { s: "ungated".into(), k: Some(key.to_owned()), inv, ..Operation::new(Function::Read) };
         let (ret, val) = (Some(shared.history.now()), Some(Value::List(shown)));
-        shared.history.write(Line { ret, val, level: Some("EVENTUAL"), node: answer.node, ..line });
+        shared.history.write(Operation { ret, val, level: Some(Level::Eventual), node: answer.node, ..line });
     }
 }
 
@@ -342,7 +342,7 @@ pub(super) async fn read_finals(shared: &Shared, groups: &[Arc<Group>]) {
         let call = Call {
             method: Method::GET,
             uri: format!("{target}/list/{key}"),
-            level: Some("STRONG".into()),
+            level: Some(Level::Strong.as_str().to_owned()),
             body: Bytes::new(),
             cancel: None,
         };
@@ -350,8 +350,12 @@ pub(super) async fn read_finals(shared: &Shared, groups: &[Arc<Group>]) {
         if let Some((answer, body)) = answer.filter(|(answer, _)| answer.succeeded())
             && let Ok(list) = serde_json::from_slice(&body)
         {
-            let line =
-                Line { k: Some(key), val: Some(Value::List(list)), node: answer.node, ..Line::new(Function::Final) };
+            let line = Operation {
+                k: Some(key),
+                val: Some(Value::List(list)),
+                node: answer.node,
+                ..Operation::new(Function::Final)
+            };
             shared.history.write(line);
         }
     }
@@ -364,24 +368,24 @@ pub(super) async fn control(shared: Arc<Shared>, number: u64, mut rng: fastrand:
         let key = format!("{}-{number}", keys.for_value(&mut rng));
         let value = shared.values.fetch_add(1, Relaxed) + 1;
         let target = shared.settings.targets[rng.usize(..shared.settings.targets.len())].clone();
-        let line = |f| Line {
+        let line = |f| Operation {
             s: format!("control{number}"),
             k: Some(key.clone()),
             inv: Some(shared.control.now()),
-            level: Some("RYW"),
-            ..Line::new(f)
+            level: Some(Level::Ryw),
+            ..Operation::new(f)
         };
-        let write = Line { v: Some(value), ..line(Function::Append) };
+        let write = Operation { v: Some(value), ..line(Function::Append) };
         let written = ungated(&shared, &target, Method::POST, &key, value.to_string()).await;
         let out = if written.is_some() { Outcome::Ok } else { Outcome::Info };
         let ret = written.is_some().then(|| shared.control.now());
-        shared.control.write(Line { out, ret, ..write });
+        shared.control.write(Operation { out, ret, ..write });
         let read = line(Function::Read);
         if let Some((answer, body)) = ungated(&shared, &target, Method::GET, &key, String::new()).await
             && let Ok(shown) = serde_json::from_slice(&body)
         {
             let (ret, val) = (Some(shared.control.now()), Some(Value::List(shown)));
-            shared.control.write(Line { ret, val, node: answer.node, ..read });
+            shared.control.write(Operation { ret, val, node: answer.node, ..read });
         }
         sleep(Duration::from_millis(20)).await;
     }
