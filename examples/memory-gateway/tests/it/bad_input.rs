@@ -58,6 +58,8 @@ fn cases() -> Vec<Case> {
             .body(question),
         case("session of the body", "POST", "/v1/ask", 400, &["session_id", "128", "A-Z a-z 0-9"])
             .body(r#"{"prompt":"","tenant":"acme","session_id":"a b"}"#),
+        case("conversation of the body", "POST", "/v1/ask", 400, &["conversation_id", "128", "A-Z a-z 0-9"])
+            .body(r#"{"prompt":"","tenant":"acme","session_id":"a","conversation_id":"a b"}"#),
         case("level of the body", "POST", "/v1/ask", 400, &["consistency_level", "STRONGEST", "EVENTUAL", "RYW"])
             .body(r#"{"prompt":"","tenant":"acme","consistency_level":"STRONGEST"}"#),
         case("tenant of the body", "POST", "/v1/ask", 400, &["tenant", "128", "A-Z a-z 0-9"])
