@@ -4,21 +4,24 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json,
+    Extension, Json, Router,
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method},
     middleware::Next,
     response::{IntoResponse, Response},
+    routing::post,
 };
 use ryw_core::wire;
 use serde::{Deserialize, Serialize};
 use tower_ryw::{Level, RywContext, SessionId, Subject, Tenant};
 
-use super::memory::{App, body};
+use super::{
+    memory::{App, body},
+    wrong_method,
+};
 use crate::problem::Problem;
 
-pub(super) const ASK: &str = "/v1/ask";
 const MAX_QUESTION: usize = 64 << 10;
 
 /// A question, as the seeds' clients send it.
@@ -33,7 +36,7 @@ struct Asked {
 
 /// The same, once it is known to make sense.
 #[derive(Clone, Debug)]
-pub(super) struct Question {
+struct Question {
     prompt: Arc<str>,
     tenant: Tenant,
     session: Option<SessionId>,
@@ -43,7 +46,7 @@ pub(super) struct Question {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Answer {
+struct Answer {
     answer: String,
     sources: Vec<String>,
     session_id: Option<String>,
@@ -51,9 +54,14 @@ pub(super) struct Answer {
     recorded_as: String,
 }
 
+/// Questions, to be wrapped in a layer and then in [`questions`].
+pub(crate) fn asking(app: App) -> Router {
+    Router::new().route("/v1/ask", post(ask)).method_not_allowed_fallback(wrong_method).with_state(app)
+}
+
 /// Outside of the layer: reads a question, and says in its head what its body says.
 pub(crate) async fn questions(request: Request, next: Next) -> Response {
-    if request.uri().path() != ASK || request.method() != Method::POST {
+    if request.method() != Method::POST {
         return next.run(request).await;
     }
     match read(request).await {
@@ -115,7 +123,7 @@ fn name(field: &str, name: Option<String>) -> Result<Option<SessionId>, Problem>
 }
 
 /// Answers from the tenant's memory, and remembers the exchange: a write of the session, and of the conversation.
-pub(super) async fn ask(
+async fn ask(
     State(app): State<App>,
     context: Option<RywContext>,
     Extension(question): Extension<Question>,

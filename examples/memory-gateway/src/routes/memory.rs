@@ -8,7 +8,7 @@ use axum::{
     extract::{DefaultBodyLimit, Path, Request, State, rejection::PathRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -16,10 +16,7 @@ use percent_encoding::percent_decode_str;
 use tokio::time::timeout;
 use tower_ryw::{RequestHead, RywContext, Tenant};
 
-use super::{
-    ask::{ASK, ask},
-    wrong_method,
-};
+use super::wrong_method;
 use crate::{
     backend::{Backend, BackendError, Via},
     problem::Problem,
@@ -40,7 +37,6 @@ pub(crate) struct App {
 pub(crate) fn memory(app: App) -> Router {
     Router::new()
         .route("/v1/memory/{tenant}/{key}", get(read).put(write).delete(remove))
-        .route(ASK, post(ask))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here: try /v1/memory/{tenant}/{key}"))
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())

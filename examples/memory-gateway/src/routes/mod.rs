@@ -8,7 +8,7 @@ mod system;
 use axum::http::{Method, StatusCode, Uri};
 
 use crate::problem::Problem;
-pub(crate) use ask::questions;
+pub(crate) use ask::{asking, questions};
 pub(crate) use memory::{App, memory, tenant_of};
 pub(crate) use operators::{Insight, measured, operators, statistics};
 

@@ -116,6 +116,28 @@ async fn mistakes_in_the_request_line_are_problems_too() {
     }
 }
 
+/// What a preflight admits is what the route takes.
+#[tokio::test]
+async fn pages_of_other_origins_may_do_what_each_route_accepts() {
+    let origin = "https://app.example.com";
+    let gateway = Gateway::start(&["--allow-origin", origin]).await;
+    let methods = |text: &str| {
+        let mut methods: Vec<_> = text.split(',').map(|method| method.trim().to_owned()).collect();
+        methods.sort();
+        methods
+    };
+    for path in [HERE, "/v1/ask", "/v1/health", "/metrics"] {
+        let asks = [("origin", origin), ("access-control-request-method", "PUT")];
+        let preflight = gateway.send("OPTIONS", path, &asks, "").await;
+        assert_eq!(preflight.header("access-control-allow-origin"), Some(origin), "{path}: {preflight:?}");
+        let refused = gateway.send("PATCH", path, &[("origin", origin)], "").await;
+        assert_eq!(refused.status.as_u16(), 405, "{path}: {refused:?}");
+        let admitted = preflight.header("access-control-allow-methods").unwrap();
+        assert_eq!(methods(admitted), methods(refused.header("allow").unwrap()), "{path}");
+        assert_eq!(refused.header("access-control-allow-origin"), Some(origin), "a page can read why: {path}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_just_within_the_limits_is_accepted() {
     let gateway = Gateway::start(&[]).await;
