@@ -15,7 +15,8 @@ let dismissed = null;
 let announced = null;
 let paused = false;
 let chosen = null;
-const FEW = 25;
+// On a phone each of them is a card.
+const FEW = matchMedia('(max-width: 760px)').matches ? 10 : 25;
 const MOST = 500;
 let asked = { session: '', primaryReads: false, limit: FEW };
 let drawnDecisions = '';
@@ -146,7 +147,8 @@ function showAnswers() {
   if (epoch === null) answer('a-lag', 'Not known', 'The layer was given no positions, or no node has answered yet.', health.nodes.length > 0 ? 'degraded' : 'ok');
   else if (oldest === null) answer('a-lag', 'No replica', 'None is in service.', 'degraded');
   else {
-    const text = `${oldest.name} is furthest behind, by ${oldest.lag === 1 ? '1 unit' : `${plain(oldest.lag)} units`} of log. ${count(replicas.length, 'replica', 'replicas')} in service.`;
+    const far = oldest.lag === 0 ? 'and has applied all of the log' : `by ${oldest.lag === 1 ? '1 unit' : `${plain(oldest.lag)} units`} of log`;
+    const text = `${oldest.name} is furthest behind, ${far}. ${count(replicas.length, 'replica', 'replicas')} in service.`;
     answer('a-lag', duration(oldest.lag_seconds), text, oldest.status);
   }
 

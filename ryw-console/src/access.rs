@@ -12,6 +12,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::problem::problem;
+
 /// The shortest secret, in bytes.
 const MIN_TOKEN: usize = 16;
 
@@ -52,15 +54,15 @@ impl Access {
         let Some(secret) = &self.token else {
             let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
             let host = host.or(request.uri().authority().map(|authority| authority.as_str()));
-            let refused = (StatusCode::MISDIRECTED_REQUEST, "not by this name; see Console::allow_host\n");
-            return (!host.is_some_and(|host| self.admits(host))).then(|| refused.into_response());
+            let refused = || problem(StatusCode::MISDIRECTED_REQUEST, "not by this name; see Console::allow_host");
+            return (!host.is_some_and(|host| self.admits(host))).then(refused);
         };
         if given(request.headers()).is_some_and(|given| secret.is(&given)) {
             return None;
         }
         let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"console\", charset=\"UTF-8\"")];
-        let text = "the console's token, as a password or as a bearer token\n";
-        Some((StatusCode::UNAUTHORIZED, ask, text).into_response())
+        let refused = problem(StatusCode::UNAUTHORIZED, "the console's token, as a password or as a bearer token");
+        Some((ask, refused).into_response())
     }
 
     fn admits(&self, host: &str) -> bool {

@@ -2,12 +2,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
     sync::Arc,
     time::Duration,
 };
 
-use ryw_core::SubjectKey;
+use ryw_core::SubjectTag;
 use serde::Serialize;
 use tower_ryw::Routed;
 
@@ -38,20 +37,18 @@ pub(crate) struct Decision {
     took_ms: f64,
     waited_ms: f64,
     achieved: bool,
-    session: Option<Tag>,
+    #[serde(serialize_with = "as_text_if_any")]
+    session: Option<SubjectTag>,
     /// Of the session's name, so that it can be looked for and not be read.
     #[serde(skip)]
     name: Option<u64>,
 }
 
-/// The start of a session's keyed hash: the same on all instances that share a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Tag([u8; 4]);
-
 /// What one session has done lately.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SessionSum {
-    session: Tag,
+    #[serde(serialize_with = "as_text")]
+    session: SubjectTag,
     requests: u32,
     /// Its reads that the primary served.
     reads_on_primary: u32,
@@ -78,7 +75,7 @@ impl Decisions {
             took_ms: event.took.as_secs_f64() * 1e3,
             waited_ms: event.waited.as_secs_f64() * 1e3,
             achieved: event.achieved,
-            session: event.session.map(Tag::from),
+            session: event.session.map(|session| session.tag()),
             name,
         });
     }
@@ -109,7 +106,7 @@ impl Decisions {
 
     /// Those who have read most from the primary lately, then those who have asked most.
     pub(crate) fn sessions(&self, limit: usize) -> Vec<SessionSum> {
-        let mut sums: HashMap<Tag, SessionSum> = HashMap::new();
+        let mut sums: HashMap<SubjectTag, SessionSum> = HashMap::new();
         for decision in &self.kept {
             let Some(session) = decision.session else { continue };
             let Decision { reason, at_ms: last_ms, .. } = *decision;
@@ -120,7 +117,7 @@ impl Decisions {
             (sum.reason, sum.last_ms) = (reason, last_ms);
         }
         let mut sums: Vec<_> = sums.into_values().collect();
-        sums.sort_by_key(|sum| std::cmp::Reverse((sum.reads_on_primary, sum.requests, sum.session.0)));
+        sums.sort_by_key(|sum| std::cmp::Reverse((sum.reads_on_primary, sum.requests, sum.session)));
         sums.truncate(limit);
         sums
     }
@@ -132,21 +129,10 @@ impl Decision {
     }
 }
 
-impl From<SubjectKey> for Tag {
-    fn from(key: SubjectKey) -> Self {
-        let [a, b, c, d, ..] = *key.as_bytes();
-        Self([a, b, c, d])
-    }
+fn as_text<S: serde::Serializer>(session: &SubjectTag, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(session)
 }
 
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl Serialize for Tag {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
+fn as_text_if_any<S: serde::Serializer>(session: &Option<SubjectTag>, to: S) -> Result<S::Ok, S::Error> {
+    session.map(|session| session.to_string()).serialize(to)
 }

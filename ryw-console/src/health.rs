@@ -49,22 +49,24 @@ pub struct Limit<T> {
     pub critical: T,
 }
 
-/// The limits of everything that is measured.
+/// The limits of everything that is measured. As JSON they have the names and the units of what they are compared with:
+/// `lag_seconds`, `backlog`, `retries`, `p50_ms`, `p95_ms`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Thresholds {
-    /// How old what a replica shows may be. Default: 10 s, 30 s.
-    #[serde(serialize_with = "as_seconds")]
+    /// How old what a node shows may be that is not the primary, also one that is down: it stays behind all the same.
+    /// Default: 10 s, 30 s.
+    #[serde(rename = "lag_seconds", serialize_with = "as_seconds")]
     pub lag: Limit<Duration>,
     /// Subjects whose marks wait to be delivered to the shared store. Default: 50, 100.
     pub backlog: Limit<u64>,
     /// How often delivery was tried in vain since the store went away. Default: 3, 10.
     pub retries: Limit<u64>,
     /// The 95th percentile of reads, and of writes, of the last minute. Default: 1 s, 5 s.
-    #[serde(serialize_with = "as_seconds")]
+    #[serde(rename = "p95_ms", serialize_with = "as_ms")]
     pub p95: Limit<Duration>,
     /// Their median. Default: 500 ms, 1 s.
-    #[serde(serialize_with = "as_seconds")]
+    #[serde(rename = "p50_ms", serialize_with = "as_ms")]
     pub p50: Limit<Duration>,
 }
 
@@ -104,6 +106,8 @@ impl<T: PartialOrd + Copy> Limit<T> {
 pub struct Health {
     /// The worst of the findings; ok without any.
     pub status: Status,
+    /// Whether the layer does anything: one that is switched off promises nothing to anybody.
+    pub enforced: bool,
     /// What is not as it should be, the worst first.
     pub findings: Vec<Finding>,
     /// The nodes, in the order in which they were added; none where no positions are known.
@@ -122,7 +126,7 @@ pub struct Health {
 pub struct Finding {
     /// How bad it is.
     pub status: Status,
-    /// Which check found it: `primary`, `node`, `lag`, `store`, `backlog`, `retries`, `outbox`, `latency`, `loss` or `violation`.
+    /// Which check found it: `enforcement`, `primary`, `node`, `lag`, `store`, `backlog`, `retries`, `outbox`, `latency`, `loss` or `violation`.
     pub check: &'static str,
     /// The node that it is about.
     pub node: Option<String>,
@@ -158,7 +162,13 @@ pub struct Node {
 #[must_use]
 pub fn health(layer: &RywLayer, recorder: &Recorder, thresholds: &Thresholds) -> Health {
     let mut found = Findings::default();
-    let nodes = nodes(layer, thresholds, &mut found);
+    let enforced = layer.is_enabled();
+    if !enforced {
+        found.add(Status::Degraded, "enforcement", || {
+            "Enforcement is switched off: no session is promised that it sees its own writes.".to_owned()
+        });
+    }
+    let nodes = nodes(layer, recorder, thresholds, &mut found);
     if let Some(store) = layer.store_health() {
         judge_store(&store, thresholds, &mut found);
     }
@@ -183,7 +193,7 @@ pub fn health(layer: &RywLayer, recorder: &Recorder, thresholds: &Thresholds) ->
     let mut findings = found.0;
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.status));
     let status = findings.first().map_or(Status::Ok, |finding| finding.status);
-    Health { status, findings, nodes, reads, writes, thresholds: thresholds.clone() }
+    Health { status, enforced, findings, nodes, reads, writes, thresholds: thresholds.clone() }
 }
 
 /// Whether some request could be served: by a primary or a replica. Always, where no positions are known.
@@ -210,7 +220,7 @@ impl Findings {
     }
 }
 
-fn nodes(layer: &RywLayer, thresholds: &Thresholds, found: &mut Findings) -> Vec<Node> {
+fn nodes(layer: &RywLayer, recorder: &Recorder, thresholds: &Thresholds, found: &mut Findings) -> Vec<Node> {
     let Some(topology) = layer.topology() else { return Vec::new() };
     let view = topology.view();
     if view.primary().is_none() {
@@ -219,7 +229,9 @@ fn nodes(layer: &RywLayer, thresholds: &Thresholds, found: &mut Findings) -> Vec
     let end = view.primary().and_then(NodeView::applied);
     let node = |node: &NodeView| {
         let age = node.fresh_as_of().map(|since| since.elapsed());
-        let status = judge_node(node, age, thresholds, found);
+        // Of what has never answered, or not since a failover, that is all there is to know.
+        let silent = node.read_at().map_or_else(|| recorder.uptime(), |at| at.elapsed());
+        let status = judge_node(node, age, silent, thresholds, found);
         Node {
             name: node.name().as_str().to_owned(),
             state: node.state().word(),
@@ -235,27 +247,39 @@ fn nodes(layer: &RywLayer, thresholds: &Thresholds, found: &mut Findings) -> Vec
     view.nodes().iter().map(node).collect()
 }
 
-fn judge_node(node: &NodeView, age: Option<Duration>, thresholds: &Thresholds, found: &mut Findings) -> Status {
+fn judge_node(
+    node: &NodeView,
+    age: Option<Duration>,
+    silent: Duration,
+    thresholds: &Thresholds,
+    found: &mut Findings,
+) -> Status {
     let name = node.name();
-    let (status, check) = match (node.state(), age) {
-        (NodeState::Primary, _) => (Status::Ok, "node"),
-        (NodeState::Replica, Some(age)) => (thresholds.lag.status(age), "lag"),
-        (NodeState::Replica, None) => (Status::Critical, "lag"),
-        _ => (Status::Degraded, "node"),
+    if node.state() == NodeState::Primary {
+        return Status::Ok;
+    }
+    let out = match node.state() {
+        NodeState::Replica => None,
+        NodeState::Down => Some(format!("{name} is down: it did not answer when it was last asked.")),
+        NodeState::Ejected => Some(format!("{name} is ejected: it answers, but those who used it have failed.")),
+        NodeState::Fenced => Some(format!(
+            "{name} is fenced: it belongs to another cluster or to a history that has ended, and must be rebuilt."
+        )),
+        _ => Some(format!("{name} has not been read yet.")),
     };
-    found.add_of(node, status, check, || match (node.state(), age) {
-        (NodeState::Replica, Some(age)) => format!("What {name} shows is {} s old.", age.as_secs()),
+    let out_of_service = if out.is_some() { Status::Degraded } else { Status::Ok };
+    found.add_of(node, out_of_service, "node", || out.unwrap_or_default());
+    // Whoever is out of service falls behind no less.
+    let lag = match (node.state(), age) {
+        (NodeState::Replica, None) => Status::Critical,
+        (_, age) => thresholds.lag.status(age.unwrap_or(silent)),
+    };
+    found.add_of(node, lag, "lag", || match (node.state(), age) {
+        (_, Some(age)) => format!("What {name} shows is {} s old.", age.as_secs()),
         (NodeState::Replica, None) => format!("How old what {name} shows is, is not known."),
-        (NodeState::Down, _) => format!("{name} is down: it did not answer when it was last asked."),
-        (NodeState::Ejected, _) => format!("{name} is ejected: it answers, but those who used it have failed."),
-        (NodeState::Fenced, _) => {
-            format!(
-                "{name} is fenced: it belongs to another cluster or to a history that has ended, and must be rebuilt."
-            )
-        }
-        _ => format!("{name} has not been read yet."),
+        (_, None) => format!("{name} has not answered for {} s.", silent.as_secs()),
     });
-    status
+    out_of_service.max(lag)
 }
 
 fn judge_store(store: &StoreHealth, thresholds: &Thresholds, found: &mut Findings) {
@@ -295,4 +319,9 @@ fn judge_latency(what: &'static str, measured: Option<Percentiles>, thresholds: 
 
 fn as_seconds<S: Serializer>(limit: &Limit<Duration>, to: S) -> Result<S::Ok, S::Error> {
     Limit { degraded: limit.degraded.as_secs_f64(), critical: limit.critical.as_secs_f64() }.serialize(to)
+}
+
+fn as_ms<S: Serializer>(limit: &Limit<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+    Limit { degraded: ms(limit.degraded), critical: ms(limit.critical) }.serialize(to)
 }

@@ -46,6 +46,7 @@ mod recorder;
 mod meaning;
 pub mod health;
 mod live;
+mod problem;
 mod access;
 mod router;
 

@@ -1,13 +1,13 @@
 //! The routes.
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
     middleware::from_fn_with_state,
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use crate::{
     decisions::Decision,
     health::{Node, Status, Thresholds, health},
     live::{self, Live, Routing},
+    problem::problem,
 };
 
 const PAGE: &str = include_str!("../assets/console.html");
@@ -84,6 +85,8 @@ impl Console {
     pub fn into_router_with(self, others: Router) -> Router {
         let console = Router::new()
             .route("/ryw", get(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE)))
+            // The page names its parts from where it is.
+            .route("/ryw/", get(|| async { Redirect::permanent("../ryw") }))
             .route("/ryw/console.css", get(([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE)))
             .route("/ryw/console.js", get(([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], SCRIPT)))
             .route("/ryw/live", get(all))
@@ -127,12 +130,22 @@ struct Asked {
 
 async fn decisions(
     State(shown): State<Arc<Shown>>,
-    Query(asked): Query<Asked>,
-) -> Result<Json<Vec<Decision>>, (StatusCode, &'static str)> {
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<Vec<Decision>>, Response> {
+    let refused = |detail: String| problem(StatusCode::BAD_REQUEST, &detail);
+    let Query(asked) = asked.map_err(|error| {
+        let accepted = "accepted are session=<hash or name>, primary_reads=true or false, limit=<number>";
+        refused(format!("the query can't be read: {}; {accepted}", innermost(&error)))
+    })?;
     let session = asked.session.as_deref().map(str::trim).filter(|session| !session.is_empty());
     if session.is_some_and(|session| session.len() > MAX_NAME) {
-        return Err((StatusCode::BAD_REQUEST, "a session is named by at most 128 characters\n"));
+        return Err(refused(format!("a session is named by at most {MAX_NAME} characters")));
     }
     let limit = asked.limit.unwrap_or(DECISIONS).min(MAX_DECISIONS);
     Ok(Json(shown.recorder.decisions(limit, session, asked.primary_reads == Some(true))))
+}
+
+/// What is wrong, without what the framework says around it.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    error.source().map_or(error, innermost)
 }

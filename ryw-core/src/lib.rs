@@ -56,5 +56,5 @@ pub use position::{ClusterId, Epoch, Position};
 pub use reason::{ParseReasonError, Reason};
 pub use session::SessionId;
 pub use store::{Loaded, MarkStore, Stamp, StoreError, StoreErrorKind, StoreFuture, Unsettled, Update};
-pub use subject::{NameError, Subject, SubjectKey, Tenant};
+pub use subject::{NameError, Subject, SubjectKey, SubjectTag, Tenant};
 pub use token::{Peeked, Token, TokenError};

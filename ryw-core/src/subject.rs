@@ -36,6 +36,11 @@ pub struct Tenant(Option<Arc<str>>);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubjectKey([u8; 16]);
 
+/// The start of a [`SubjectKey`], as eight hexadecimal digits: enough for people to tell subjects apart, the same wherever
+/// the key is, and of no use to anybody who would like to have the key or the name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubjectTag([u8; 4]);
+
 /// A name that is not acceptable. The text says which kind of name and what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {what}: accepted are 1 to {MAX_NAME_LEN} of the characters A-Z a-z 0-9 . _ ~ -{}", if *.what == "resource" { " and /" } else { "" })]
@@ -129,6 +134,27 @@ impl SubjectKey {
     pub const fn hash(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl SubjectKey {
+    /// What logs and pages show of it.
+    #[must_use]
+    pub const fn tag(&self) -> SubjectTag {
+        let [a, b, c, d, ..] = self.0;
+        SubjectTag([a, b, c, d])
+    }
+}
+
+impl fmt::Display for SubjectTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for SubjectTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SubjectTag({self})")
     }
 }
 

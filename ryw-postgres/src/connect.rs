@@ -250,13 +250,21 @@ impl Builder {
         // Of two that say so, the one in the newer epoch: the other's reign has ended.
         let primaries = || found.iter().filter(|(_, reading)| reading.role == Role::Primary);
         let Some((first, primary)) = primaries().rev().max_by_key(|(_, reading)| reading.position.epoch()) else {
-            let standby = || ConnectError::new(targets[0].name.as_str(), ConnectErrorKind::NotAPrimary);
-            return Err(unreachable.into_iter().next().unwrap_or_else(standby));
+            // The one that accepts writes may be among those that can't be reached, so it is not said to be missing.
+            let standbys: Vec<_> = found.iter().map(|(target, _)| target.name.as_str()).collect();
+            return Err(match unreachable.into_iter().next() {
+                Some(error) if standbys.is_empty() => error,
+                Some(error) => {
+                    error.with_others(format!("of those that answer ({}) none accepts writes", standbys.join(", ")))
+                }
+                None => ConnectError::new(targets[0].name.as_str(), ConnectErrorKind::NotAPrimary),
+            });
         };
         // Nobody vouches for it, and no standby was ever promoted in the first timeline.
         let alone = reference.is_some_and(|(reference, _)| reference.name == first.name);
         if alone && !is_first(first) && primary.position.epoch() <= Epoch::new(1) {
-            return Err(ConnectError::new(first.name.as_str(), ConnectErrorKind::NotAReplica));
+            let error = ConnectError::new(first.name.as_str(), ConnectErrorKind::NotAReplica);
+            return Err(error.with_others(format!("{} itself can't be reached", targets[0].name)));
         }
         let same_epoch = |reading: &NodeReading| reading.position.epoch() == primary.position.epoch();
         match primaries().find(|(target, reading)| target.name != first.name && same_epoch(reading)) {

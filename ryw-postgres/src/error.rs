@@ -6,6 +6,8 @@ use std::{error::Error, fmt};
 pub struct ConnectError {
     node: String,
     kind: ConnectErrorKind,
+    /// What the other nodes are, where that is a part of the trouble.
+    others: Option<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -42,12 +44,16 @@ pub enum ConnectErrorKind {
 
 impl ConnectError {
     pub(crate) fn new(node: impl Into<String>, kind: ConnectErrorKind) -> Self {
-        Self { node: node.into(), kind, source: None }
+        Self { node: node.into(), kind, others: None, source: None }
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    pub(crate) fn with_others(self, others: impl Into<String>) -> Self {
+        Self { others: Some(others.into()), ..self }
     }
 
     /// What is wrong.
@@ -65,7 +71,7 @@ impl ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node, kind, source } = self;
+        let Self { node, kind, others, source } = self;
         match kind {
             ConnectErrorKind::Url => write!(
                 f,
@@ -101,8 +107,11 @@ impl fmt::Display for ConnectError {
                  as replicas"
             )?,
         }
-        match source {
-            Some(source) => write!(f, " ({})", innermost(&**source)),
+        if let Some(source) = source {
+            write!(f, " ({})", innermost(&**source))?;
+        }
+        match others {
+            Some(others) => write!(f, "; {others}"),
             None => Ok(()),
         }
     }

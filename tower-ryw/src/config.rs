@@ -142,10 +142,11 @@ impl Drop for Permit {
 }
 
 impl Config {
-    pub(crate) fn routed(&self, event: &Routed<'_>) {
+    /// `path`: where decisions are logged, the request's.
+    pub(crate) fn routed(&self, event: &Routed<'_>, path: Option<&str>) {
         self.stats.routed(event);
         if let Some(log) = &self.decision_log {
-            log.write(event);
+            log.write(event, path);
         }
         if let Some(observer) = &self.observer {
             observer.routed(event);

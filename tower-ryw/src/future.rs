@@ -27,8 +27,8 @@ use crate::{
     decide::Excluded,
     identify::Identity,
     lookup::{self, Lookup, Required},
-    observe::Refused,
-    outcome::{Outcome, is_conflict, outcome, unanswered},
+    observe::{Refused, Trouble},
+    outcome::{Outcome, is_conflict, is_failure, outcome, unanswered},
     policy::Intent,
     problem::{AnswerBody, Protocol, Refusal},
     record::{Announcement, Effect, Saved, announce, hold_announced, record, record_now},
@@ -207,7 +207,7 @@ async fn admit(config: Arc<Config>, scope: Scope) -> Prepared {
     let announcement = match announce(store, &config, &keys).await {
         Ok(announcement) => announcement,
         Err(error) => {
-            if config.stats.may_log_trouble() {
+            if config.stats.may_log_trouble(Trouble::Unannounced) {
                 tracing::warn!(%error, "a write is refused: it can't be announced");
             }
             config.refused(Refused::NotAnnounced);
@@ -310,14 +310,14 @@ where
                     };
                     match after(context, &answer, this.guard.was_held()) {
                         Ok(saved) => {
-                            finish(context, this.span, saved, &mut answer);
+                            finish(context, this.span, *this.protocol, saved, &mut answer);
                             this.guard.disarm();
                             this.state.set(State::Done);
                             return Poll::Ready(answer);
                         }
                         Err(work) if is_on(Bug::LateMark) => {
                             tokio::spawn(work);
-                            finish(context, this.span, None, &mut answer);
+                            finish(context, this.span, *this.protocol, None, &mut answer);
                             this.guard.disarm();
                             this.state.set(State::Done);
                             return Poll::Ready(answer);
@@ -333,7 +333,7 @@ where
                     this.state.set(State::Done);
                     if let (Some(mut answer), Some(context)) = (answer, context) {
                         context.recorded(saved.event);
-                        finish(&context, this.span, Some(saved), &mut answer);
+                        finish(&context, this.span, *this.protocol, Some(saved), &mut answer);
                         return Poll::Ready(answer);
                     }
                 }
@@ -401,7 +401,13 @@ pub(crate) fn conclude(
     }
 }
 
-fn finish<R, E>(context: &RywContext, span: &Span, saved: Option<Saved>, answer: &mut Result<Response<R>, E>) {
+fn finish<R, E>(
+    context: &RywContext,
+    span: &Span,
+    protocol: Protocol,
+    saved: Option<Saved>,
+    answer: &mut Result<Response<R>, E>,
+) {
     context.report(span, saved.as_ref());
     let writes = context.identity().terms.intent == Intent::Write;
     if writes && answer.as_ref().is_ok_and(is_conflict) {
@@ -411,7 +417,8 @@ fn finish<R, E>(context: &RywContext, span: &Span, saved: Option<Saved>, answer:
         trace::recorded(span, saved.event, &saved.marks);
     }
     if let Ok(response) = answer {
-        context.annotate(saved, response.headers_mut());
+        let failed = is_failure(protocol, response);
+        context.annotate(saved, failed, response.headers_mut());
     }
 }
 

@@ -50,6 +50,7 @@ mod present;
 mod grpc;
 #[cfg(feature = "body")]
 mod body;
+mod lines;
 mod observe;
 mod trace;
 mod window;
@@ -109,6 +110,6 @@ pub use window::{AdaptiveWindow, Measurement};
 
 pub use ryw_core::{
     ClusterId, Epoch, Key, KeyError, Keyring, Level, Loaded, Lost, Mark, MarkStore, Marks, Position, Reason, SessionId,
-    Stamp, StoreError, StoreErrorKind, StoreFuture, Subject, SubjectKey, Tenant, Token, TokenError, Unsettled, Update,
-    wire,
+    Stamp, StoreError, StoreErrorKind, StoreFuture, Subject, SubjectKey, SubjectTag, Tenant, Token, TokenError,
+    Unsettled, Update, wire,
 };

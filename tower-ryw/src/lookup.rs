@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use crate::{
     config::Config,
     identify::Identity,
+    observe::Trouble,
     policy::{Intent, Terms},
     topology::View,
 };
@@ -50,7 +51,7 @@ pub(crate) fn load(config: &Config, identity: &Identity) -> StoreFuture<Loaded> 
 /// What is required, when the store has answered and nothing is unknown; otherwise what still has to be found out.
 pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Loaded, StoreError>) -> Lookup {
     let loaded = loaded.unwrap_or_else(|error| {
-        if config.stats.may_log_trouble() {
+        if config.stats.may_log_trouble(Trouble::Unread) {
             tracing::warn!(%error, "marks are unknown: the mark store did not answer");
         }
         Loaded { marks: Marks::unknown(), incomplete: true, ..Loaded::default() }

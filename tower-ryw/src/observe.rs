@@ -10,9 +10,11 @@ use std::{
 };
 
 use ryw_core::{Level, Lost, Marks, Reason, SessionId, SubjectKey, TokenError};
-use tokio::time::Instant;
 
-use crate::policy::Source;
+use crate::{
+    lines::{LineLimit, News, Spell},
+    policy::Source,
+};
 
 /// Watches what the layer does. Every method has an empty default; called on the request's task, so be quick.
 ///
@@ -157,9 +159,9 @@ pub struct Routed<'a> {
     pub waited: Duration,
     /// Whether the level was achieved.
     pub achieved: bool,
-    /// The session, as the mark store knows it; `None` for a request without one.
+    /// The session, as the mark store knows it, also one that has begun with this request; `None` for a request without one.
     pub session: Option<SubjectKey>,
-    /// Its name, where the client told it. Not to be shown or kept: it is the client's own.
+    /// Its name, where the client told it or is told it now. Not to be shown or kept: it is the client's own.
     pub session_name: Option<&'a SessionId>,
 }
 
@@ -272,6 +274,17 @@ impl Checked {
     }
 }
 
+/// What a mark store may give to every request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trouble {
+    /// It does not say what it knows.
+    Unread,
+    /// It does not take that there is going to be a write.
+    Unannounced,
+    /// It does not take that a write may still commit.
+    Unrenewed,
+}
+
 /// Counters of one layer since it was built.
 #[derive(Debug)]
 pub struct Stats {
@@ -283,9 +296,10 @@ pub struct Stats {
     conflicts: AtomicU64,
     lost_told: AtomicU64,
     checked: [AtomicU64; Checked::ALL.len()],
-    degraded_log: LineLimit,
+    /// By what is wrong with marks: no position, not stored.
+    degraded: [Spell; 2],
+    trouble: [Spell; 3],
     lost_log: LineLimit,
-    trouble_log: LineLimit,
     violation_log: LineLimit,
 }
 
@@ -326,16 +340,39 @@ impl Stats {
             conflicts: AtomicU64::new(0),
             lost_told: AtomicU64::new(0),
             checked: Default::default(),
-            degraded_log: LineLimit::default(),
+            degraded: Default::default(),
+            trouble: Default::default(),
             lost_log: LineLimit::default(),
-            trouble_log: LineLimit::default(),
             violation_log: LineLimit::default(),
         }
     }
 
     /// Whether there may be one more line about a store that gives trouble: it gives the same to every request.
-    pub(crate) fn may_log_trouble(&self) -> bool {
-        self.trouble_log.may_write()
+    pub(crate) fn may_log_trouble(&self, what: Trouble) -> bool {
+        self.trouble[what as usize].happened().is_some()
+    }
+
+    /// One line when marks begin to be degraded, one when that is over, and a sum now and then.
+    fn log_degraded(&self, event: Recorded) {
+        let what = event.word();
+        match event {
+            Recorded::WithoutPosition | Recorded::NotStored => {
+                let spell = &self.degraded[usize::from(event == Recorded::NotStored)];
+                match spell.happened() {
+                    Some(News::Begins) => tracing::warn!(what, "a mark is degraded"),
+                    Some(News::GoesOn(marks)) => tracing::warn!(what, marks, "marks go on being degraded"),
+                    None => {}
+                }
+            }
+            Recorded::Written | Recorded::Read => {
+                for (spell, event) in self.degraded.iter().zip([Recorded::WithoutPosition, Recorded::NotStored]) {
+                    if let Some(marks) = spell.went_well() {
+                        tracing::info!(what = event.word(), marks, "marks are not degraded any more");
+                    }
+                }
+            }
+            Recorded::UnknownOutcome => {}
+        }
     }
 
     /// The counters now.
@@ -374,10 +411,7 @@ impl Observe for Stats {
     fn recorded(&self, event: Recorded, source: Source) {
         self.recorded[event as usize].fetch_add(1, Relaxed);
         self.sources[source as usize].fetch_add(1, Relaxed);
-        let degraded = matches!(event, Recorded::WithoutPosition | Recorded::NotStored);
-        if degraded && self.degraded_log.may_write() {
-            tracing::warn!(what = event.word(), "a mark is degraded");
-        }
+        self.log_degraded(event);
     }
 
     fn token_refused(&self, error: TokenError) {
@@ -419,11 +453,15 @@ impl Observe for Stats {
 pub(crate) struct DecisionLog(LineLimit);
 
 impl DecisionLog {
-    pub(crate) fn write(&self, event: &Routed<'_>) {
+    /// `path`: of the request, as [`shown`] has it. It is the client's own text, so it goes here and nowhere else.
+    pub(crate) fn write(&self, event: &Routed<'_>, path: Option<&str>) {
         if !self.0.may_write() {
             return;
         }
         tracing::info!(
+            path,
+            session = event.session.map(|session| tracing::field::display(session.tag())),
+            read = event.read,
             primary = event.primary,
             node = event.node,
             reason = event.reason.word(),
@@ -435,37 +473,21 @@ impl DecisionLog {
     }
 }
 
-/// At most [`MAX_LINES`](LineLimit::MAX_LINES) log lines of a kind per second.
-#[derive(Debug)]
-struct LineLimit {
-    started: Instant,
-    /// The second in the upper half, the lines of that second in the lower.
-    written: AtomicU64,
-}
+/// The longest path that is shown.
+const MAX_PATH: usize = 200;
 
-impl Default for LineLimit {
-    fn default() -> Self {
-        Self { started: Instant::now(), written: AtomicU64::new(0) }
+/// A client's path in a line of a log: no longer than a line, and without characters that are none.
+pub(crate) fn shown(path: &str) -> Arc<str> {
+    let mut shown = String::new();
+    for c in path.chars() {
+        let is_plain = matches!(c, ' '..='~');
+        if shown.len() + if is_plain { 1 } else { c.escape_unicode().len() } > MAX_PATH {
+            shown.push('…');
+            break;
+        }
+        if is_plain { shown.push(c) } else { shown.extend(c.escape_unicode()) }
     }
-}
-
-impl LineLimit {
-    const MAX_LINES: u32 = 100;
-
-    fn may_write(&self) -> bool {
-        self.may_write_at(u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX))
-    }
-
-    fn may_write_at(&self, second: u32) -> bool {
-        let second = u64::from(second) << 32;
-        let count = |written: u64| {
-            if written & !u64::from(u32::MAX) != second {
-                return Some(second | 1);
-            }
-            (written < second + u64::from(Self::MAX_LINES)).then_some(written + 1)
-        };
-        self.written.fetch_update(Relaxed, Relaxed, count).is_ok()
-    }
+    shown.into()
 }
 
 #[cfg(test)]
@@ -473,10 +495,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_lines_are_limited_per_second() {
-        let log = LineLimit::default();
-        let written = |second| (0..1000).filter(|_| log.may_write_at(second)).count();
-        assert_eq!([written(1), written(1), written(2)], [100, 0, 100]);
+    fn a_path_is_shown_without_what_is_no_text_and_is_never_long() {
+        assert_eq!(&*shown("/notes/7%0A"), "/notes/7%0A");
+        assert_eq!(&*shown("/a\n\u{1b}[31m\u{7f}\u{9b}\u{202e}ü"), "/a\\u{a}\\u{1b}[31m\\u{7f}\\u{9b}\\u{202e}\\u{fc}");
+        let long = shown(&"/é".repeat(5000));
+        assert!(long.len() <= MAX_PATH + '…'.len_utf8() && long.ends_with('…'), "{long}");
+        assert_eq!(shown(&"x".repeat(MAX_PATH)).len(), MAX_PATH);
     }
 
     #[test]

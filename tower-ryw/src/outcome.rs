@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 pub(crate) use ryw_core::Outcome;
 use ryw_core::seeded::{Bug, is_on};
 
-use crate::policy::Intent;
+use crate::{policy::Intent, problem::Protocol};
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -34,6 +34,12 @@ pub(crate) fn outcome<B>(intent: Intent, told: Told, response: &Response<B>) -> 
         Outcome::NotWritten if told == Told::Written => Outcome::Committed,
         answered => answered,
     }
+}
+
+/// Whether an answer says that the request failed, or that nobody knows what it did. Only gRPC has a status besides HTTP's.
+pub(crate) fn is_failure<B>(protocol: Protocol, response: &Response<B>) -> bool {
+    let grpc = if protocol == Protocol::Grpc { response.headers().get(&GRPC_STATUS) } else { None };
+    Outcome::of_write(response.status(), grpc.map(HeaderValue::as_bytes)) == Outcome::Unknown
 }
 
 /// Whether a write was turned down because somebody else had written first.

@@ -79,7 +79,8 @@ impl Refusal {
         match self {
             Self::Behind { reason, .. } => Some(*reason),
             Self::Lost(_) => Some(Reason::Lost),
-            Self::BadRequest { .. } | Self::NotAnnounced { .. } => None,
+            Self::NotAnnounced { .. } => Some(Reason::StoreUnavailable),
+            Self::BadRequest { .. } => None,
         }
     }
 }
@@ -147,7 +148,13 @@ impl Refusal {
         if let Self::Behind { retry_after, .. } | Self::NotAnnounced { retry_after } = self {
             let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());
+        }
+        if let Some(reason) = self.reason() {
             response.headers_mut().insert(&wire::CONSISTENCY_ENFORCED, HeaderValue::from_static("false"));
+            // Nobody has served it.
+            if let Ok(route) = HeaderValue::try_from(format!("none;reason={}", reason.word())) {
+                response.headers_mut().insert(&wire::ROUTE, route);
+            }
         }
         if let Self::Lost(lost) = self {
             response.headers_mut().insert(&wire::LOST, lost.header_value());
@@ -197,6 +204,23 @@ mod tests {
         assert_eq!(response.headers()["content-type"], "application/problem+json");
         let problem: serde_json::Value = serde_json::from_str(response.body()).unwrap();
         assert_eq!((&problem["status"], &problem["detail"]), (&400.into(), &"a \"quoted\" ü".into()));
+    }
+
+    #[test]
+    fn who_is_refused_is_told_why_and_that_nothing_was_enforced() {
+        let lost = Lost { epoch: ryw_core::Epoch::new(2), was: ryw_core::Epoch::new(1) };
+        for (refusal, route) in [
+            (Refusal::behind(Reason::NoReplica), Some("none;reason=no-replica")),
+            (Refusal::not_announced(), Some("none;reason=store-unavailable")),
+            (Refusal::Lost(lost), Some("none;reason=lost")),
+            (Refusal::BadRequest { detail: String::new() }, None),
+        ] {
+            for protocol in [Protocol::Http, Protocol::Grpc] {
+                let response: Response<String> = refusal.response(protocol);
+                let said = |name| response.headers().get(name).map(|value| value.to_str().unwrap());
+                assert_eq!((said("ryw-route"), said("x-consistency-enforced")), (route, route.map(|_| "false")));
+            }
+        }
     }
 
     #[test]

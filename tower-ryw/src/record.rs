@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     decide::Route,
     guarded::Guarded,
-    observe::Recorded,
+    observe::{Recorded, Trouble},
     topology::{Incarnation, NodeName, Topology},
 };
 
@@ -334,7 +334,7 @@ fn hold(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec<Ended>, announce
                 None => config.store.join(&keys, &renewed).await,
             };
             if let Err(error) = stored
-                && config.stats.may_log_trouble()
+                && config.stats.may_log_trouble(Trouble::Unrenewed)
             {
                 tracing::warn!(%error, "the mark of an unfinished write was not renewed");
             }

@@ -8,12 +8,13 @@
 //! curl -i -X POST -H 'X-Session-ID: me' -d 'hello' http://127.0.0.1:8080/greeting
 //! ```
 //!
-//! Then <http://localhost:16686>, service `front`.
+//! Then <http://localhost:16686>, service `front`. Where no collector is, each service says so once.
 
 mod front;
 mod notes;
 mod propagation;
 mod telemetry;
+mod told;
 
 use std::{error::Error, net::SocketAddr};
 

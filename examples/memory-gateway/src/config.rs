@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use axum::http::{HeaderValue, Uri};
 use clap::{Args, Parser, Subcommand};
@@ -13,8 +13,8 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
 
     /// Where to listen
-    #[arg(long, global = true, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
-    pub(crate) listen: SocketAddr,
+    #[arg(long, global = true, default_value = "127.0.0.1:8080", value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) listen: String,
 
     /// Admit pages of this origin, like http://localhost:3000, with their cookies (CORS); repeatable
     #[arg(long, global = true, value_name = "ORIGIN", value_parser = origin)]
@@ -47,12 +47,24 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct ConsoleOptions {
     /// Show operators a page here, at /ryw [default: none]
-    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
-    pub(crate) console: Option<SocketAddr>,
+    #[arg(long, global = true, value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) console: Option<String>,
 
     /// A file with the secret that the page asks for; without one it is shown on this machine only
     #[arg(long, global = true, value_name = "FILE", requires = "console")]
     pub(crate) console_token_file: Option<PathBuf>,
+}
+
+/// A name or a number, and a port. What a name stands for is asked when it is bound.
+fn address(text: &str) -> Result<String, String> {
+    let is_host = |host: &str| match host.strip_prefix('[') {
+        Some(v6) => v6.strip_suffix(']').is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && !host.contains([':', '/']),
+    };
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        _ => Err("give a host and a port, like localhost:8080, 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080".into()),
+    }
 }
 
 /// As browsers write it: anything else would admit nobody.
@@ -138,13 +150,17 @@ mod tests {
             (&["--replicas", "0"], ["--replicas", "1..=16"]),
             (&["--lag-ms", "-5"], ["-5", "unexpected argument"]),
             (&["--lag-ms", "soon"], ["--lag-ms", "invalid digit"]),
-            (&["--listen", "8080"], ["--listen", "invalid socket address"]),
+            (&["--listen", "8080"], ["--listen", "localhost:8080"]),
+            (&["--listen", "localhost"], ["--listen", "localhost:8080"]),
+            (&["--listen", "::1:8080"], ["--listen", "[::1]:8080"]),
+            (&["--listen", "http://localhost:8080"], ["--listen", "localhost:8080"]),
+            (&["--listen", "localhost:http"], ["--listen", "localhost:8080"]),
             (&["--allow-origin", "*"], ["--allow-origin", "without a path"]),
             (&["--allow-origin", "https://app.example.com/"], ["--allow-origin", "without a path"]),
             (&["--allow-origin", "app.example.com"], ["--allow-origin", "https://app.example.com"]),
             (&["demo", "--seconds", "0"], ["--seconds", "1..=3600"]),
             (&["--spot-check-one-in", "0"], ["--spot-check-one-in", "0 is not in"]),
-            (&["--console", "9090"], ["--console", "invalid socket address"]),
+            (&["--console", "9090"], ["--console", "a host and a port"]),
             (&["--console-token-file", "secret"], ["--console", "required"]),
             (&["fly"], ["fly", "unrecognized subcommand"]),
         ] {

@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     config::ConsoleOptions,
-    routes::{Insight, statistics},
+    routes::{Insight, measured, statistics},
 };
 
 /// Ends with this.
@@ -17,17 +17,18 @@ pub(crate) struct Serving(JoinHandle<()>);
 
 /// Binds the listener, and checks who is going to be let in.
 pub(crate) async fn bind(options: &ConsoleOptions) -> Result<Option<(TcpListener, Option<String>)>, Box<dyn Error>> {
-    let Some(address) = options.console else { return Ok(None) };
+    let Some(address) = &options.console else { return Ok(None) };
     let token = options.console_token_file.as_deref().map(read).transpose()?;
-    if token.is_none() && !address.ip().is_loopback() {
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
+    let bound = listener.local_addr()?;
+    if token.is_none() && !bound.ip().is_loopback() {
         return Err(format!(
             "--console {address} could be reached from other machines: give --console-token-file as well, or an address of \
              this machine alone, such as 127.0.0.1:{}",
-            address.port()
+            bound.port()
         )
         .into());
     }
-    let listener = TcpListener::bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
     Ok(Some((listener, token)))
 }
 
@@ -37,7 +38,8 @@ pub(crate) fn serve(listener: TcpListener, token: Option<&str>, insight: Insight
         Some(token) => console.token(token)?,
         None => console,
     };
-    let routes = Router::new().route("/", get(|| async { Redirect::temporary("/ryw") })).merge(statistics(insight));
+    let routes = Router::new().route("/", get(|| async { Redirect::temporary("/ryw") }));
+    let routes = routes.merge(measured(insight.clone())).merge(statistics(insight));
     let server = axum::serve(listener, console.into_router_with(routes)).into_future();
     Ok(Serving(tokio::spawn(async move {
         if let Err(error) = server.await {

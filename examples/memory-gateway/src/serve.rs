@@ -1,10 +1,11 @@
 //! `memory-gateway serve`.
 
-use std::{error::Error, future::IntoFuture, process::ExitCode, time::Duration};
+use std::{error::Error, future::IntoFuture, net::SocketAddr, process::ExitCode, time::Duration};
 
 use axum::{
     Router,
     http::{HeaderValue, Method, header},
+    middleware::from_fn,
 };
 use ryw_console::Recorder;
 use ryw_core::wire;
@@ -18,7 +19,7 @@ use crate::{
     config::Cli,
     console,
     prometheus::Prometheus,
-    routes::{App, Insight, memory, operators, statistics, tenant_of},
+    routes::{App, Insight, asking, memory, operators, questions, statistics, tenant_of},
     store::Shared,
 };
 
@@ -31,11 +32,11 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     // The layer first: a mistake in the environment is told before any server is started.
     RywLayer::from_env()?;
     let listener =
-        TcpListener::bind(cli.listen).await.map_err(|error| format!("can't listen on {}: {error}", cli.listen))?;
+        TcpListener::bind(&cli.listen).await.map_err(|error| format!("can't listen on {}: {error}", cli.listen))?;
     let console = console::bind(&cli.console).await?;
     let backend = Backend::open(&cli.backend).await?;
     let insight = insight(cli, &backend)?;
-    let app = app(cli, insight.clone());
+    let app = app(cli, listener.local_addr()?, insight.clone());
 
     println!("memory-gateway listens on http://{} ({})", listener.local_addr()?, backend.describe());
     println!(
@@ -74,16 +75,26 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
 
 /// All routes: the values inside of the layer, the operators' routes outside. What is only for administrators is not for
 /// other machines.
-fn app(cli: &Cli, insight: Insight) -> Router {
-    let memory = memory(App { backend: insight.backend.clone(), via: Via::Request });
+fn app(cli: &Cli, listens_on: SocketAddr, insight: Insight) -> Router {
+    let values = App { backend: insight.backend.clone(), via: Via::Request };
+    let memory = memory(values.clone());
     let memory = match cli.spot_check_one_in {
         Some(reads) => memory.layer(SpotCheckLayer::one_in(reads)),
         None => memory,
     };
-    let app = memory.layer(insight.layer.clone()).merge(operators(insight.clone()));
-    let app = if cli.listen.ip().is_loopback() { app.merge(statistics(insight)) } else { app };
-    // Outside of the layer: a preflight is no read.
-    if cli.allow_origin.is_empty() { app } else { app.layer(cors(&cli.allow_origin)) }
+    let origins = &*cli.allow_origin;
+    let memory = memory.layer(insight.layer.clone());
+    let memory = admitting(memory, origins, [Method::GET, Method::HEAD, Method::PUT, Method::DELETE]);
+    // Outside of the layer, which goes by the head of a request.
+    let asking = asking(values).layer(insight.layer.clone()).layer(from_fn(questions));
+    let asking = admitting(asking, origins, [Method::POST]);
+    let app = memory.merge(asking).merge(admitting(operators(insight.clone()), origins, [Method::GET, Method::HEAD]));
+    if listens_on.ip().is_loopback() { app.merge(statistics(insight)) } else { app }
+}
+
+/// The same routes, for pages of these origins as well. Outside of the layer: a preflight is no read.
+fn admitting<const N: usize>(routes: Router, origins: &[HeaderValue], methods: [Method; N]) -> Router {
+    if origins.is_empty() { routes } else { routes.layer(cors(origins, methods)) }
 }
 
 /// The layer, and what is seen of it.
@@ -107,14 +118,14 @@ fn insight(cli: &Cli, backend: &Backend) -> Result<Insight, Box<dyn Error>> {
 }
 
 /// What pages of other origins may send and see.
-fn cors(origins: &[HeaderValue]) -> CorsLayer {
+fn cors<const N: usize>(origins: &[HeaderValue], methods: [Method; N]) -> CorsLayer {
     let sent = [&wire::TOKEN, &wire::SESSION_ID, &wire::CONSISTENCY_LEVEL, &wire::LOST].map(Clone::clone);
     let told =
         [&wire::TOKEN, &wire::SESSION_ID, &wire::CONSISTENCY_ENFORCED, &wire::ROUTE, &wire::LOST].map(Clone::clone);
     CorsLayer::new()
         .allow_origin(origins.to_vec())
         .allow_credentials(true)
-        .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])
+        .allow_methods(methods)
         .allow_headers(sent.into_iter().chain([header::CONTENT_TYPE]).collect::<Vec<_>>())
         .expose_headers(told.into_iter().chain([header::RETRY_AFTER]).collect::<Vec<_>>())
         .max_age(PREFLIGHT)

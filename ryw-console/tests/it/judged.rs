@@ -38,6 +38,68 @@ async fn lag_is_degraded_from_10_s_and_critical_from_30_s() {
     assert_eq!(get(&router, "/ryw/health").await.status, StatusCode::OK);
 }
 
+/// It falls behind no less than one that answers and does not get on.
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_is_dead_is_degraded_at_once_and_critical_from_30_s() {
+    let mut stage = Stage::new();
+    report(&mut stage.replica, Role::Replica, 100);
+    drop(stage.replica.begin());
+    for (seconds, expected) in [
+        (0, (Status::Degraded, vec!["node"])),
+        (9, (Status::Degraded, vec!["node"])),
+        (1, (Status::Degraded, vec!["node", "lag"])),
+        (19, (Status::Degraded, vec!["node", "lag"])),
+        (1, (Status::Critical, vec!["lag", "node"])),
+    ] {
+        advance(Duration::from_secs(seconds)).await;
+        report(&mut stage.primary, Role::Primary, 200);
+        assert_eq!(verdict(&stage), expected, "after {seconds} s more");
+    }
+    report(&mut stage.replica, Role::Replica, 200);
+    assert_eq!(verdict(&stage), (Status::Ok, vec![]));
+}
+
+/// Nobody knows how old what it shows is, but for how long it has not answered.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_never_there_is_critical_from_30_s() {
+    let mut stage = Stage::new();
+    let never = stage.layer.topology().unwrap().add("r2");
+    for (seconds, expected) in [(29, Status::Degraded), (1, Status::Critical)] {
+        advance(Duration::from_secs(seconds)).await;
+        report(&mut stage.primary, Role::Primary, 200);
+        report(&mut stage.replica, Role::Replica, 200);
+        assert_eq!(verdict(&stage).0, expected);
+    }
+    drop(never);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_switched_off_says_so() {
+    let stage = Stage::with(|builder| builder.enabled(false));
+    assert_eq!(verdict(&stage), (Status::Degraded, vec!["enforcement"]));
+    let answer = get(&stage.console().into_router(), "/ryw/health").await;
+    let told: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
+    assert_eq!((answer.status, &told["enforced"]), (StatusCode::OK, &false.into()));
+}
+
+/// Whoever compares a value with its limits need not know that one of them is in another unit.
+#[tokio::test(start_paused = true)]
+async fn limits_have_the_names_and_units_of_what_they_are_for() {
+    let stage = Stage::new();
+    stage.request("GET", "me", "RYW").await;
+    let answer = get(&stage.console().into_router(), "/ryw/health").await;
+    let told: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
+    for (limit, value, expected) in [
+        ("lag_seconds", &told["nodes"][1], (10.0, 30.0)),
+        ("p50_ms", &told["reads"], (500.0, 1000.0)),
+        ("p95_ms", &told["reads"], (1000.0, 5000.0)),
+    ] {
+        assert!(value[limit].is_number(), "{limit} of {told}");
+        let of = |which| told["thresholds"][limit][which].as_f64().unwrap();
+        assert_eq!((of("degraded"), of("critical")), expected, "{limit}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_primary_it_is_critical_and_ready_as_long_as_a_replica_serves() {
     let mut stage = Stage::new();

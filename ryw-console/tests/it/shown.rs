@@ -35,7 +35,30 @@ async fn decisions_are_told_newest_first_and_found_by_name_or_hash() {
     assert_eq!(json(&router, "/ryw/decisions?session=nobody").await, serde_json::json!([]));
     assert_eq!(brief(&json(&router, "/ryw/decisions?primary_reads=true").await), expected[1..2]);
     assert_eq!(json(&router, "/ryw/decisions?limit=1").await.as_array().unwrap().len(), 1);
-    assert_eq!(get(&router, &format!("/ryw/decisions?session={}", "x".repeat(129))).await.status, 400);
+    for (query, says) in [
+        (format!("session={}", "x".repeat(129)), "128 characters"),
+        ("primary_reads=zzz".into(), "primary_reads=true or false"),
+        ("limit=-1".into(), "limit=<number>"),
+    ] {
+        let refused = get(&router, &format!("/ryw/decisions?{query}")).await;
+        assert_eq!(refused.status.as_u16(), 400);
+        assert_eq!(refused.headers["content-type"], "application/problem+json");
+        let problem: serde_json::Value = serde_json::from_str(&refused.text).unwrap();
+        assert!(problem["status"] == 400 && problem["detail"].as_str().unwrap().contains(says), "{problem}");
+    }
+}
+
+/// What has begun with a request is as much its session as one that was there.
+#[tokio::test(start_paused = true)]
+async fn the_first_decision_of_a_session_is_found_by_what_it_was_told() {
+    let stage = Stage::new();
+    let name = stage.begin().await;
+    stage.request("GET", &name, "STRONG").await;
+    let router = stage.console().into_router();
+    let all = json(&router, "/ryw/decisions").await;
+    assert!(all[1]["session"].is_string() && all[0]["session"] == all[1]["session"], "{all}");
+    let found = json(&router, &format!("/ryw/decisions?session={name}")).await;
+    assert_eq!(found.as_array().unwrap().len(), 2, "{found}");
 }
 
 #[tokio::test(start_paused = true)]

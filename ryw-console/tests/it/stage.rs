@@ -50,6 +50,13 @@ impl Stage {
         Console::new(&self.layer, &self.recorder)
     }
 
+    /// A write of nobody in particular; returns the session that begins with it.
+    pub(crate) async fn begin(&self) -> String {
+        let service = self.layer.layer(service_fn(async |_| Ok::<_, Infallible>(Response::new(Body::empty()))));
+        let written = service.oneshot(Request::put("/").body(Body::empty()).unwrap()).await.unwrap();
+        written.headers()["x-session-id"].to_str().unwrap().to_owned()
+    }
+
     /// A request of the session through the layer.
     pub(crate) async fn request(&self, method: &str, session: &str, level: &str) -> StatusCode {
         let service = self.layer.layer(service_fn(async |_| Ok::<_, Infallible>(Response::new(Body::empty()))));

@@ -129,7 +129,10 @@ impl RywContext {
             Route::Replica { node } => node.as_ref().map(NodeName::as_str),
             Route::Primary => None,
         };
-        let Identity { terms, session, keys, has_session, arrived, .. } = &self.0.identity;
+        let Identity { terms, session, keys, has_session, arrived, path, .. } = &self.0.identity;
+        // A session that begins with this request is its own.
+        let born = if *has_session { None } else { self.0.progress.lock().born.clone() };
+        let key = keys.first().filter(|_| *has_session).or(born.as_ref().map(|(_, key)| key));
         let routed = Routed {
             primary: route == Route::Primary,
             node,
@@ -139,10 +142,10 @@ impl RywContext {
             took: arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed()),
             waited: self.waited(),
             achieved: self.achieves(saved),
-            session: keys.first().copied().filter(|_| *has_session),
-            session_name: session.as_ref(),
+            session: key.copied(),
+            session_name: session.as_ref().or(born.as_ref().map(|(name, _)| name)),
         };
-        self.0.config.routed(&routed);
+        self.0.config.routed(&routed, path.as_deref());
         let epoch = || self.0.config.topology.as_ref()?.view().epoch();
         trace::routed(span, &routed, &self.0.required.marks, epoch);
     }
@@ -213,8 +216,9 @@ impl RywContext {
         Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed: hop.relayed }
     }
 
-    /// Writes onto the response what the client is told.
-    pub(crate) fn annotate(&self, saved: Option<Saved>, headers: &mut http::HeaderMap) {
+    /// Writes onto the response what the client is told. `failed`: it says that the request failed, or that nobody knows what it
+    /// did; whatever was decided and recorded, such an answer keeps no promise.
+    pub(crate) fn annotate(&self, saved: Option<Saved>, failed: bool, headers: &mut http::HeaderMap) {
         let Inner { config, identity, decision, required, .. } = &*self.0;
         let Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed } = self.summary(saved);
         self.goes_on_after(&marks);
@@ -226,7 +230,7 @@ impl RywContext {
             reason,
             level: identity.terms.level,
             waited: decision.waited,
-            achieved,
+            achieved: achieved && !failed,
             session,
             token: news.then(|| self.seal(marks, fresh)).flatten(),
             relayed: &relayed,

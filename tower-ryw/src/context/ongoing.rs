@@ -52,6 +52,7 @@ impl RywContext {
             carried,
             acknowledges: known.acknowledges,
             arrived: config.observer.is_some().then(tokio::time::Instant::now),
+            path: identity.path.clone(),
             ..Identity::nobody(identity.tenant.clone(), terms)
         };
         (again, known)

@@ -4,7 +4,7 @@
 
 mod carriers;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, header};
 use ryw_core::{Level, Marks, SessionId, SubjectKey, Tenant, Token, TokenError, wire};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::Config,
+    observe::shown,
     policy::{Intent, RequestHead, Terms},
     present::Present,
     problem::Refusal,
@@ -57,6 +58,8 @@ pub(crate) struct Identity {
     pub(crate) acknowledges: bool,
     /// When the request came, where somebody wants to know how long it took.
     pub(crate) arrived: Option<Instant>,
+    /// Its path, where decisions are logged.
+    pub(crate) path: Option<Arc<str>>,
 }
 
 impl Identity {
@@ -72,6 +75,7 @@ impl Identity {
             carried: Carried::default(),
             acknowledges: false,
             arrived: None,
+            path: None,
         }
     }
 
@@ -138,7 +142,9 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>, present: Present)
     let acknowledges = present.has(Present::LOST)
         && head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
     let arrived = config.observer.is_some().then(Instant::now);
-    let identity = Identity { tenant, session, keys, has_session, cookies, terms, carried, acknowledges, arrived };
+    let path = config.decision_log.is_some().then(|| shown(head.uri.path()));
+    let identity =
+        Identity { tenant, session, keys, has_session, cookies, terms, carried, acknowledges, arrived, path };
     Ok(Caller::Somebody(identity))
 }
 

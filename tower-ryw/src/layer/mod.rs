@@ -144,6 +144,12 @@ impl RywLayer {
         Self::builder().from_env()?.build()
     }
 
+    /// Whether it does anything, see [`RywLayerBuilder::enabled`].
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.config.enabled
+    }
+
     /// What the layer has done so far.
     #[must_use]
     pub fn stats(&self) -> &Stats {

@@ -245,7 +245,8 @@ impl RywLayerBuilder {
         self
     }
 
-    /// Whether responses tell who served them, and why, in `Ryw-Route`. Default: true.
+    /// Whether responses of the service tell who served them, and why, in `Ryw-Route`. The layer's own refusals say why in any
+    /// case. Default: true.
     pub const fn tell_route(mut self, tell: bool) -> Self {
         self.tell_route = tell;
         self
@@ -257,7 +258,8 @@ impl RywLayerBuilder {
         self
     }
 
-    /// Whether each decision is logged, at level INFO and at most 100 a second. Default: false.
+    /// Whether each decision is logged, at level INFO and at most 100 a second, with the request's path (without its query)
+    /// and the session's [tag](ryw_core::SubjectKey::tag). Default: false.
     pub const fn log_decisions(mut self, log: bool) -> Self {
         self.log_decisions = log;
         self

@@ -8,7 +8,7 @@ use ryw_core::{Keyring, Loaded, MarkStore, Marks, Position, StoreError, StoreErr
 use ryw_core::{Unsettled, Update};
 use tokio::time::advance;
 use tower::ServiceExt;
-use tower_ryw::RywLayer;
+use tower_ryw::{CookiePolicy, RywLayer};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -71,7 +71,8 @@ async fn decisions_are_fields_and_not_too_many() {
     send(&app, "POST", 1).await;
     let logged = lines.of("request routed");
     let names: Vec<_> = logged[0].keys().copied().collect();
-    assert_eq!(names, ["achieved", "level", "message", "primary", "reason", "waited_ms"]);
+    let expected = ["achieved", "level", "message", "path", "primary", "read", "reason", "session", "waited_ms"];
+    assert_eq!(names, expected);
     assert_eq!((&*logged[0]["reason"], &*logged[0]["level"]), ("\"write\"", "\"RYW\""));
     assert!(!format!("{logged:?}").contains("secret-name"));
     send(&app, "GET", 300).await;
@@ -79,6 +80,31 @@ async fn decisions_are_fields_and_not_too_many() {
     advance(Duration::from_secs(1)).await;
     send(&app, "GET", 300).await;
     assert_eq!(lines.of("request routed").len(), 100, "and in the next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_tells_path_and_session_and_nothing_secret() {
+    let (lines, _listening) = listen();
+    let layer = RywLayer::builder().log_decisions(true).cookie(CookiePolicy::Off).build().unwrap();
+    let app = Router::new().fallback(any(|| async { "" })).layer(layer);
+    let ask = async |method: &str, path: &str, headers: &[(&str, &str)]| {
+        let answer = answer(app.clone().oneshot(request(method, path, headers, "")).await).await;
+        let logged = lines.of("request routed");
+        assert_eq!(logged.len(), 1, "{logged:?}");
+        (answer, logged[0].clone())
+    };
+    let (born, first) = ask("POST", "/notes/7?key=hunter2", &[]).await;
+    assert_eq!(&*first["path"], "\"/notes/7\"", "without its query");
+    let tag = &first["session"];
+    assert!(tag.len() == 8 && tag.bytes().all(|byte| byte.is_ascii_hexdigit()), "a session that begins: {first:?}");
+    let (name, token) = (born.header("x-session-id").unwrap(), born.header("ryw-token").unwrap());
+    for carried in [session(name), ("ryw-token", token)] {
+        let (_, next) = ask("GET", "/notes/7", &[carried]).await;
+        assert_eq!(&next["session"], tag, "the same wherever it is told");
+        assert!(!format!("{first:?}{next:?}").contains(name) && !format!("{next:?}").contains(&token[..20]));
+    }
+    let (_, other) = ask("GET", &format!("/{}", "x".repeat(5000)), &[session("other")]).await;
+    assert!(other["path"].len() < 210 && other["session"] != *tag, "{other:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,5 +150,9 @@ async fn a_store_that_takes_nothing_is_not_told_of_with_each_write() {
     assert_eq!(lines.0.lock().len(), 1, "one line for one write: {lines:?}");
     assert_eq!(lines.of("a mark is degraded")[0]["what"], "\"not-stored\"");
     send(&app, "POST", 1000).await;
-    assert_eq!(lines.0.lock().len(), 99, "a hundred in a second at most");
+    assert_eq!(lines.0.lock().len(), 0, "nothing has changed");
+    advance(Duration::from_secs(10)).await;
+    send(&app, "POST", 1000).await;
+    let lines = std::mem::take(&mut *lines.0.lock());
+    assert!(matches!(&*lines, [line] if line["marks"] == "1001"), "one line, and how many: {lines:?}");
 }

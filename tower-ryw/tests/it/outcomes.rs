@@ -62,6 +62,24 @@ async fn statuses() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_failed_says_that_nothing_was_enforced() {
+    let fixture = fixture(true).await;
+    for (path, method, expected) in [
+        ("/status/200", "POST", "true"),
+        ("/status/404", "POST", "true"),
+        ("/status/404", "GET", "true"),
+        ("/status/500", "POST", "false"),
+        ("/status/503", "POST", "false"),
+        ("/status/503", "GET", "false"),
+        ("/status/408", "POST", "false"),
+    ] {
+        let answer = fixture.send(method, path, &[session("me")], "").await;
+        assert_eq!(answer.header("x-consistency-enforced"), Some(expected), "{method} {path}: {answer:?}");
+        assert!(answer.route().contains("reason="), "{method} {path}: {answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_write_gets_its_session_too() {
     let fixture = fixture(true).await;
     let failed = fixture.send("POST", "/status/500", &[], "").await;

@@ -91,6 +91,35 @@ async fn one_trace_shows_the_write_its_mark_and_the_read_in_another_service() {
     receiver.span("front", "POST /late", |_| true).await;
 }
 
+#[tokio::test]
+async fn without_a_collector_there_is_one_line_that_says_so() {
+    // Bound and never listening, so that nothing else answers there.
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let otlp = format!("http://{nowhere}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_axum-jaeger"));
+    command.args(["--otlp", &otlp, "notes", "--listen", "127.0.0.1:0"]).env_clear();
+    command.env("OTEL_BSP_SCHEDULE_DELAY", "10").kill_on_drop(true).stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = timeout(DEADLINE, stdout.next_line()).await.expect("it says where it listens").unwrap().unwrap();
+    let url = line.split(' ').next_back().unwrap().to_owned();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let ask = async || {
+        let request = http::Request::get(format!("{url}/greeting")).body(Full::<Bytes>::default()).unwrap();
+        client.request(request).await.unwrap();
+    };
+    ask().await;
+    let line = timeout(DEADLINE, stderr.next_line()).await.expect("it says that spans are lost").unwrap().unwrap();
+    assert!(line.contains(&otlp) && line.contains("is a collector there?"), "{line}");
+    ask().await;
+    let pid = child.id().expect("it runs").to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    timeout(DEADLINE, child.wait()).await.expect("it ends").unwrap();
+    let again = timeout(DEADLINE, stderr.next_line()).await.unwrap().unwrap();
+    assert!(!again.as_deref().unwrap_or_default().contains("could not be sent"), "once: {again:?}");
+}
+
 fn child_of(parent: &Seen) -> impl Fn(&Seen) -> bool + use<> {
     let (trace, id) = (parent.trace.clone(), parent.id.clone());
     move |span| span.trace == trace && span.parent == id

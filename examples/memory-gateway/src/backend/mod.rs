@@ -72,10 +72,12 @@ impl Backend {
 
     /// In words, for people.
     pub(crate) fn describe(&self) -> String {
-        let nodes = self.topology().view().nodes().len();
-        match self {
-            Self::Embedded(_) => format!("in-process store, {} replicas that lag", nodes - 1),
-            Self::Postgres(_) => format!("PostgreSQL, 1 primary and {} standbys", nodes - 1),
+        let replicas = self.topology().view().nodes().len() - 1;
+        match (self, replicas) {
+            (Self::Embedded(_), 1) => "in-process store, 1 replica that lags".to_owned(),
+            (Self::Embedded(_), _) => format!("in-process store, {replicas} replicas that lag"),
+            (Self::Postgres(_), 1) => "PostgreSQL, 1 primary and 1 standby".to_owned(),
+            (Self::Postgres(_), _) => format!("PostgreSQL, 1 primary and {replicas} standbys"),
         }
     }
 

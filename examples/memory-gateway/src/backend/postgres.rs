@@ -8,7 +8,7 @@ use ryw_postgres::{
     tokio_postgres::{Row, types::ToSql},
 };
 use ryw_testing::servers::postgres::{Cluster, Standby};
-use tower_ryw::Topology;
+use tower_ryw::{Topology, topology::NodeState};
 
 use super::{BackendError, Via};
 
@@ -50,12 +50,14 @@ impl Postgres {
         Ok(Self { _own: Some(Arc::new(cluster)), ..postgres })
     }
 
-    /// Waits, for a while, until the table is on every replica: before that, reads there would fail.
+    /// Waits, for a while, until the table is on every replica that is there: before that, reads there would fail.
     async fn replicated(&self) {
         let topology = self.topology();
         let Some(position) = topology.sample_primary().await else { return };
         let there = |offset: u64| {
-            topology.view().nodes().iter().all(|node| node.applied().is_some_and(|applied| applied.offset() >= offset))
+            let view = topology.view();
+            let mut replicas = view.nodes().iter().filter(|node| node.state() == NodeState::Replica);
+            replicas.all(|node| node.applied().is_some_and(|applied| applied.offset() >= offset))
         };
         for _ in 0..500 {
             if there(position.offset()) {

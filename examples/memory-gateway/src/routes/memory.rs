@@ -3,20 +3,18 @@
 use std::time::Duration;
 
 use axum::{
-    Json, Router,
+    Router,
     body::{Body, HttpBody},
     extract::{DefaultBodyLimit, Path, Request, State, rejection::PathRejection},
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
-use ryw_core::wire;
-use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use tower_ryw::{Level, RequestHead, RywContext, SessionId, Subject, Tenant};
+use tower_ryw::{RequestHead, RywContext, Tenant};
 
 use super::wrong_method;
 use crate::{
@@ -25,7 +23,6 @@ use crate::{
 };
 
 const MAX_VALUE: usize = 1 << 20;
-const MAX_QUESTION: usize = 64 << 10;
 const MAX_KEY: usize = 512;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -40,7 +37,6 @@ pub(crate) struct App {
 pub(crate) fn memory(app: App) -> Router {
     Router::new()
         .route("/v1/memory/{tenant}/{key}", get(read).put(write).delete(remove))
-        .route("/v1/ask", post(ask))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here: try /v1/memory/{tenant}/{key}"))
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
@@ -91,7 +87,7 @@ fn checked(place: Place) -> Result<(Tenant, String), Problem> {
     Ok((tenant, key))
 }
 
-async fn body(body: Body, limit: usize) -> Result<Bytes, Problem> {
+pub(super) async fn body(body: Body, limit: usize) -> Result<Bytes, Problem> {
     let detail = format!("the body is too large: at most {limit} bytes are accepted");
     let too_large = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail);
     // Announced, so that it need not be read to be refused. What is hardly too large is read all the same: a client that
@@ -109,77 +105,6 @@ async fn body(body: Body, limit: usize) -> Result<Bytes, Problem> {
             let detail = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
         }
-    }
-}
-
-/// A question, as the seeds' clients send it.
-#[derive(Debug, Deserialize)]
-struct Question {
-    prompt: String,
-    tenant: String,
-    session_id: Option<String>,
-    conversation_id: Option<String>,
-    consistency_level: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Answer {
-    answer: String,
-    sources: Vec<String>,
-    session_id: Option<String>,
-    recorded_as: String,
-}
-
-/// Answers from the tenant's memory, and remembers the exchange: a write, made for the session that the body names.
-async fn ask(
-    State(app): State<App>,
-    context: Option<RywContext>,
-    headers: HeaderMap,
-    request: Request,
-) -> Result<Json<Answer>, Problem> {
-    let body = body(request.into_body(), MAX_QUESTION).await?;
-    let question: Question = serde_json::from_slice(&body).map_err(|error| {
-        let accepted = "{prompt, tenant} and optionally {session_id, conversation_id, consistency_level}";
-        Problem::bad_request(format!("the body is not a question: {error}; accepted is JSON of {accepted}"))
-    })?;
-    let tenant: Tenant = question.tenant.parse().map_err(|error| Problem::bad_request(format!("{error}")))?;
-    if let Some(level) = &question.consistency_level {
-        // The primary answers, so every level is achieved; a word that is none is a mistake all the same.
-        level.parse::<Level>().map_err(|error| Problem::bad_request(format!("consistency_level: {error}")))?;
-    }
-    let session = session(&question, &headers)?;
-    if let (Some(context), Some(session)) = (&context, &session) {
-        let subject = Subject::session(session);
-        context.on_behalf_of_in(&tenant, &subject).map_err(|error| Problem::bad_request(error.to_string()))?;
-    }
-
-    let (mut sources, mut lines) = (Vec::new(), Vec::new());
-    let prompt = question.prompt.to_lowercase();
-    for (key, value) in app.backend.list(app.via, tenant.as_str(), 1000).await? {
-        if !key.starts_with("ask.") && prompt.contains(&key.to_lowercase()) {
-            lines.push(format!("{key}: {}", String::from_utf8_lossy(&value)));
-            sources.push(key);
-        }
-    }
-    let answer = if lines.is_empty() { "nothing is remembered about that".to_owned() } else { lines.join("\n") };
-    let recorded_as = format!("ask.{}", session.as_ref().map_or("anonymous", SessionId::as_str));
-    let exchange = serde_json::json!({ "prompt": question.prompt, "answer": answer });
-    app.backend.put(tenant.as_str(), &recorded_as, Some(exchange.to_string().into())).await?;
-    let session_id = session.map(|session| session.to_string());
-    Ok(Json(Answer { answer, sources, session_id, recorded_as }))
-}
-
-/// The session from the body or the header; both may name it, but not differently.
-fn session(question: &Question, headers: &HeaderMap) -> Result<Option<SessionId>, Problem> {
-    let named = question.session_id.as_ref().or(question.conversation_id.as_ref());
-    let named = named.map(|name| name.parse::<SessionId>()).transpose();
-    let named = named.map_err(|error| Problem::bad_request(format!("session_id or conversation_id: {error}")))?;
-    let header = headers.get(&wire::SESSION_ID).and_then(|value| SessionId::try_from(value).ok());
-    match (named, header) {
-        (Some(body), Some(header)) if body != header => Err(Problem::bad_request(
-            "the body and X-Session-ID name two different sessions: a request belongs to one session",
-        )),
-        (body, header) => Ok(body.or(header)),
     }
 }
 

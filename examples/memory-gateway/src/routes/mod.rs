@@ -1,5 +1,6 @@
 //! The service itself.
 
+mod ask;
 mod memory;
 mod operators;
 mod system;
@@ -7,8 +8,9 @@ mod system;
 use axum::http::{Method, StatusCode, Uri};
 
 use crate::problem::Problem;
+pub(crate) use ask::{asking, questions};
 pub(crate) use memory::{App, memory, tenant_of};
-pub(crate) use operators::{Insight, operators, statistics};
+pub(crate) use operators::{Insight, measured, operators, statistics};
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let accepted = match uri.path() {

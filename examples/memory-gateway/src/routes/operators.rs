@@ -34,9 +34,14 @@ pub(crate) fn operators(insight: Insight) -> Router {
         .route("/v1/health", get(verdict))
         .route("/livez", get("ok\n"))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
         .method_not_allowed_fallback(wrong_method)
-        .with_state(insight)
+        .with_state(insight.clone())
+        .merge(measured(insight))
+}
+
+/// For Prometheus.
+pub(crate) fn measured(insight: Insight) -> Router {
+    Router::new().route("/metrics", get(metrics)).method_not_allowed_fallback(wrong_method).with_state(insight)
 }
 
 /// For administrators.
@@ -62,6 +67,7 @@ async fn verdict(State(insight): State<Insight>) -> Response {
     let store = insight.shared.describe(insight.marks(), asked);
     let said = serde_json::json!({
         "status": health.status,
+        "enforced": health.enforced,
         "findings": health.findings,
         "nodes": health.nodes,
         "store": store,
@@ -92,6 +98,7 @@ async fn metrics(State(insight): State<Insight>) -> Response {
     }
 }
 
+/// Sums of this instance. Ages are those of the marks that it keeps itself: with a shared store, of its own writes.
 async fn stats(State(insight): State<Insight>) -> Json<serde_json::Value> {
     let stats = insight.layer.stats().snapshot();
     let seconds = |age: Duration| age.as_secs_f64();

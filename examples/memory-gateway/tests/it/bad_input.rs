@@ -58,6 +58,8 @@ fn cases() -> Vec<Case> {
             .body(question),
         case("session of the body", "POST", "/v1/ask", 400, &["session_id", "128", "A-Z a-z 0-9"])
             .body(r#"{"prompt":"","tenant":"acme","session_id":"a b"}"#),
+        case("conversation of the body", "POST", "/v1/ask", 400, &["conversation_id", "128", "A-Z a-z 0-9"])
+            .body(r#"{"prompt":"","tenant":"acme","session_id":"a","conversation_id":"a b"}"#),
         case("level of the body", "POST", "/v1/ask", 400, &["consistency_level", "STRONGEST", "EVENTUAL", "RYW"])
             .body(r#"{"prompt":"","tenant":"acme","consistency_level":"STRONGEST"}"#),
         case("tenant of the body", "POST", "/v1/ask", 400, &["tenant", "128", "A-Z a-z 0-9"])
@@ -111,6 +113,28 @@ async fn mistakes_in_the_request_line_are_problems_too() {
         case("key that is no text", "GET", "/v1/memory/acme/%FF", 400, &["key", "512"]),
     ] {
         check(&case, &gateway.send(case.method, &case.path, &[], "").await);
+    }
+}
+
+/// What a preflight admits is what the route takes.
+#[tokio::test]
+async fn pages_of_other_origins_may_do_what_each_route_accepts() {
+    let origin = "https://app.example.com";
+    let gateway = Gateway::start(&["--allow-origin", origin]).await;
+    let methods = |text: &str| {
+        let mut methods: Vec<_> = text.split(',').map(|method| method.trim().to_owned()).collect();
+        methods.sort();
+        methods
+    };
+    for path in [HERE, "/v1/ask", "/v1/health", "/metrics"] {
+        let asks = [("origin", origin), ("access-control-request-method", "PUT")];
+        let preflight = gateway.send("OPTIONS", path, &asks, "").await;
+        assert_eq!(preflight.header("access-control-allow-origin"), Some(origin), "{path}: {preflight:?}");
+        let refused = gateway.send("PATCH", path, &[("origin", origin)], "").await;
+        assert_eq!(refused.status.as_u16(), 405, "{path}: {refused:?}");
+        let admitted = preflight.header("access-control-allow-methods").unwrap();
+        assert_eq!(methods(admitted), methods(refused.header("allow").unwrap()), "{path}");
+        assert_eq!(refused.header("access-control-allow-origin"), Some(origin), "a page can read why: {path}");
     }
 }
 

@@ -4,7 +4,10 @@ use std::net::TcpListener;
 
 use ryw_testing::servers::postgres::{Cluster, Standby};
 
-use crate::program::{Finished, command, finish};
+use crate::{
+    gateway::Gateway,
+    program::{Finished, command, finish},
+};
 
 const SECRET: &str = "hunter2";
 
@@ -98,6 +101,16 @@ async fn a_port_that_is_taken() {
 }
 
 #[tokio::test]
+async fn names_of_hosts_are_addresses_too() {
+    let mut gateway = Gateway::from(command(&["--listen", "localhost:0", "--console", "localhost:0"])).await;
+    assert!(gateway.address.ip().is_loopback());
+    assert_eq!(gateway.get("/livez", &[]).await.status.as_u16(), 200);
+    assert!(gateway.console().await.starts_with("http://"));
+    let finished = finish(command(&["--listen", "nowhere.invalid:0"])).await;
+    assert_refused_in_a_line(&finished, &["can't listen on nowhere.invalid:0"]);
+}
+
+#[tokio::test]
 async fn a_url_that_leads_nowhere() {
     // Bound and never listening, so that nothing else answers there.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -151,6 +164,12 @@ async fn nodes_in_the_wrong_place() {
     ] {
         assert_refused_in_a_line(&run(&flags).await, &says);
     }
+    // Whoever has mixed them up, and has one address wrong besides, is told both.
+    let nowhere = "postgres://app@127.0.0.1:1/app";
+    let mixed = run(&["--primary", &standby, "--replica", nowhere]).await;
+    assert_refused_in_a_line(&mixed, &["r1 can't be reached", "of those that answer (primary) none accepts writes"]);
+    let mixed = run(&["--primary", nowhere, "--replica", &primary]).await;
+    assert_refused_in_a_line(&mixed, &["r1", "accepts writes", "primary itself can't be reached"]);
     let flags = ["--primary", &*primary, "--replica", &standby, "--replica", &foreign];
     assert_refused_in_a_line(&run(&flags).await, &["r2 belongs to cluster"]);
 }

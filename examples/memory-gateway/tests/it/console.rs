@@ -37,6 +37,7 @@ async fn it_has_a_listener_of_its_own() {
     let (code, page) = status(&url, &[]).await;
     assert!(code == 200 && page.contains("Read-your-writes"), "{code} {page}");
     assert_eq!(status(&url, &[("host", "evil.example")]).await.0, 421);
+    assert_eq!(status(&format!("{url}/"), &[]).await.0, 308, "the same place");
     let stats = url.replace("/ryw", STATS);
     assert_eq!(status(&stats, &[]).await.0, 200);
     assert_eq!(status(&stats, &[("host", "evil.example")]).await.0, 421);
@@ -59,7 +60,7 @@ async fn other_machines_need_the_token() {
     writeln!(file.reopen().unwrap(), "correct horse battery").unwrap();
     let mut gateway = Gateway::start(&["--console", "0.0.0.0:0", "--console-token-file", &path]).await;
     let url = gateway.console().await.replace("0.0.0.0", "127.0.0.1");
-    for path in ["/ryw", "/ryw/live", STATS] {
+    for path in ["/ryw", "/ryw/live", "/metrics", STATS] {
         let url = url.replace("/ryw", path);
         assert_eq!(status(&url, &[]).await.0, 401, "{path}");
         assert_eq!(status(&url, &[("authorization", "Bearer correct horse batterx")]).await.0, 401, "{path}");

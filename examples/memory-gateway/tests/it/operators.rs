@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use crate::gateway::Gateway;
+use crate::{gateway::Gateway, program::command};
 
 const NOTE: &str = "/v1/memory/acme/note";
 const STATS: &str = "/api/admin/read-after-write/stats";
@@ -51,11 +51,27 @@ async fn health_tells_each_node() {
     }
     let limits =
         |name: &str| (health["thresholds"][name]["degraded"].as_f64(), health["thresholds"][name]["critical"].as_f64());
-    let expected = [("lag", 10.0, 30.0), ("backlog", 50.0, 100.0), ("retries", 3.0, 10.0), ("p95", 1.0, 5.0)];
+    let expected = [
+        ("lag_seconds", 10.0, 30.0),
+        ("backlog", 50.0, 100.0),
+        ("retries", 3.0, 10.0),
+        ("p50_ms", 500.0, 1000.0),
+        ("p95_ms", 1000.0, 5000.0),
+    ];
     for (name, degraded, critical) in expected {
         assert_eq!(limits(name), (Some(degraded), Some(critical)), "{name} of {health}");
     }
-    assert_eq!(health["findings"], serde_json::json!([]));
+    assert_eq!((&health["findings"], &health["enforced"]), (&serde_json::json!([]), &true.into()));
+}
+
+#[tokio::test]
+async fn health_says_that_nothing_is_enforced() {
+    let mut command = command(&["--listen", "127.0.0.1:0"]);
+    command.env("ENABLE_CONSISTENCY_ENFORCEMENT", "false");
+    let gateway = Gateway::from(command).await;
+    let health = json(&gateway, "/v1/health").await;
+    assert_eq!((&health["status"], &health["enforced"]), (&"degraded".into(), &false.into()), "{health}");
+    assert_eq!(health["findings"][0]["check"], "enforcement", "{health}");
 }
 
 /// A gate that is right is found to be: with as many replicas that lag, and some sessions that write and read.

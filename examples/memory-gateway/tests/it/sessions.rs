@@ -86,6 +86,41 @@ async fn an_exchange_is_a_write_of_the_session_that_the_body_names() {
     assert!(read.text().contains("what is the sky?"), "{read:?}");
 }
 
+/// What the answer tells, the next request brings: it has to be the session that the exchange was recorded for.
+#[tokio::test]
+async fn who_is_named_by_the_body_is_answered_as_that_session() {
+    let gateway = Gateway::start(&LATE).await;
+    let question = r#"{"prompt":"?","tenant":"acme","session_id":"me","consistency_level":"SESSION"}"#;
+    let answer = gateway.send("POST", "/v1/ask", &[], question).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-session-id")), (200, Some("me")), "{answer:?}");
+    assert_eq!((answer.served().level, answer.header("set-cookie")), ("session".into(), None), "{answer:?}");
+    assert_eq!(gateway.metric("ryw_sessions_active").await, 1, "no other session has begun");
+    // What was carried back is enough by itself, in the tenant that the body named.
+    let carried = [("ryw-token", answer.header("ryw-token").unwrap()), ("x-consistency-level", "RYW")];
+    let read = gateway.get("/v1/memory/acme/ask.me", &carried).await;
+    assert_eq!((read.status.as_u16(), gateway.metric("ryw_tokens_refused_total").await), (200, 0), "{read:?}");
+    let differing = gateway.send("POST", "/v1/ask", &[("x-consistency-level", "RYW")], question).await;
+    assert!(differing.status.as_u16() == 400 && differing.text().contains("more than once"), "{differing:?}");
+}
+
+#[tokio::test]
+async fn a_conversation_beside_a_session_sees_the_exchange_as_well() {
+    let gateway = Gateway::start(&LATE).await;
+    // Seen before, so that none is held to what the primary has because it is unknown.
+    for name in ["me", "talk", "stranger"] {
+        gateway.get(NOTE, &[("x-session-id", name), ("x-consistency-level", "RYW")]).await;
+    }
+    let question = r#"{"prompt":"?","tenant":"acme","session_id":"me","conversation_id":"talk"}"#;
+    let answer = gateway.send("POST", "/v1/ask", &[], question).await;
+    let told: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((&told["session_id"], &told["conversation_id"]), (&"me".into(), &"talk".into()), "{told}");
+    let path = format!("/v1/memory/acme/{}", told["recorded_as"].as_str().unwrap());
+    for (name, expected) in [("me", 200), ("talk", 200), ("stranger", 404)] {
+        let read = gateway.get(&path, &[("x-session-id", name), ("x-consistency-level", "RYW")]).await;
+        assert_eq!(read.status.as_u16(), expected, "{name}: {read:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_deleted_value_is_gone_for_who_deleted_it() {
     let gateway = Gateway::start(&["--lag-ms", "30"]).await;

@@ -75,6 +75,26 @@ async fn runs_with_one_file_are_one_session_and_without_it_reads_are_stale() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_can_read_the_session() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let gateway = Gateway::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("me");
+    // What somebody has put in the way is not written to, nor what others may read.
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::write(&elsewhere, "kept").unwrap();
+    symlink(&elsewhere, folder.path().join("me.new")).unwrap();
+    for _ in 0..2 {
+        let put = run(&gateway, &["--session", file.to_str().unwrap(), "put", "acme/note", "one"]).await;
+        assert_eq!(put, (true, String::new()));
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "kept");
+}
+
 #[tokio::test]
 async fn another_gateway_is_not_told_of_the_session() {
     let gateway = Gateway::start().await;
