@@ -6,7 +6,7 @@ use tower_ryw::topology::Role;
 use turmoil::Sim;
 
 use crate::{
-    plan::{Fault, Plan},
+    plan::{CLIENTS, Fault, Plan},
     service::HOSTS,
     store::HOST as STORE,
     world::{Inner, World},
@@ -205,10 +205,18 @@ impl Nemesis {
         }
     }
 
+    /// As when a machine loses its power: its connections end without a word. Its tasks, which a runtime drops in no particular
+    /// order, could say so in no particular order only.
     fn crash(&mut self, sim: &mut Sim<'_>, host: &'static str, begins: bool, now: Duration) {
         self.goes_on(host.into(), begins, now);
         if begins && self.crashed.insert(host) {
+            let others = HOSTS.into_iter().chain([STORE, CLIENTS]).filter(|other| *other != host);
+            others.clone().for_each(|other| sim.partition(host, other));
             sim.crash(host);
+            others.for_each(|other| sim.repair(host, other));
+            for (one, other, holds) in self.links.iter().filter(|(one, other, _)| [*one, *other].contains(&host)) {
+                if *holds { sim.hold(*one, *other) } else { sim.partition(*one, *other) }
+            }
         } else if !begins && self.crashed.remove(host) {
             sim.bounce(host);
         }

@@ -10,6 +10,9 @@ use crate::{database::Lag, service::HOSTS, store::HOST as STORE};
 /// How long sessions are at work.
 pub(crate) const LENGTH: Duration = Duration::from_millis(1500);
 
+/// Where all sessions are.
+pub(crate) const CLIENTS: &str = "clients";
+
 /// One run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -136,7 +139,7 @@ impl Plan {
             let end = at + ms(rng.u64(10..=140));
             let (node, service) = (rng.usize(1..3), rng.usize(..HOSTS.len()));
             let host = HOSTS[service];
-            let peer = *rng.choice(&["clients", STORE, STORE]).unwrap_or(&STORE);
+            let peer = *rng.choice(&[CLIENTS, STORE, STORE]).unwrap_or(&STORE);
             match rng.u8(..20) {
                 0..=4 => {
                     let late = Lag { receive: ms(rng.u64(1..=20)), apply: ms(rng.u64(60..=300)) };

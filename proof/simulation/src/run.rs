@@ -12,7 +12,7 @@ use crate::{
     database::Cluster,
     history::{Op, hash},
     nemesis::Nemesis,
-    plan::{LENGTH, Plan},
+    plan::{CLIENTS, LENGTH, Plan},
     service::{self, HOSTS},
     store::{self, Keeps},
     world::World,
@@ -76,7 +76,7 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Result<Outcome, Box<dyn std::error::E
         sim.host(*host, move || service::run(world.clone(), plan.clone(), number));
     }
     let (of_clients, of_plan) = (world.clone(), plan.clone());
-    sim.client("clients", async move { sessions(&of_clients, &of_plan, seed).await });
+    sim.client(CLIENTS, async move { sessions(&of_clients, &of_plan, seed).await });
 
     let mut nemesis = Nemesis::new(world.clone(), &plan);
     while !sim.step()? {
@@ -111,6 +111,8 @@ async fn sessions(world: &World, plan: &Plan, seed: u64) -> turmoil::Result {
         callers.push(if carries { Caller::with_tokens(&name, level)? } else { Caller::by_name(&name, level) });
     }
     callers.extend((0..3).map(|number| Caller::by_name(&format!("o{number}"), "EVENTUAL")));
+    // A client that is dropped closes its connections in no particular order: none is before everything has been seen.
+    let kept = callers.clone();
     for (number, caller) in callers.into_iter().enumerate() {
         // Two tabs, mostly of those whose marks are in the store alone.
         for tab in 0..1 + usize::from((6..11).contains(&number) || number % 3 == 2) {
@@ -125,6 +127,7 @@ async fn sessions(world: &World, plan: &Plan, seed: u64) -> turmoil::Result {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     tokio::time::sleep(QUIESCENCE).await;
+    drop(kept);
     Ok(())
 }
 

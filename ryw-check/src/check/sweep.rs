@@ -179,6 +179,14 @@ impl<'a> Sweep<'a> {
         }
     }
 
+    /// Whether a write of unknown outcome is known to be in the end. A list shows it. A register shows its last value alone: of
+    /// what was read before a loss, nobody knows.
+    fn survived(&self, key: u32, version: u32) -> bool {
+        let is_last = self.order.end[key as usize].is_some_and(|end| end.version == version);
+        let shows_all = self.h.keys[key as usize].kind == KeyKind::List || self.first_reset == NEVER;
+        version > 0 && (shows_all || is_last)
+    }
+
     /// Keeps what the operation wrote or showed for those in whose past it will be.
     fn record(&mut self, number: u32, op: &Op) {
         let index = self.returned[op.session as usize];
@@ -186,7 +194,8 @@ impl<'a> Sweep<'a> {
         if op.is_write() {
             let key = self.h.key_of(op);
             let version = self.order.rank[op.target as usize];
-            let owed = op.out == Outcome::Ok || (self.options.strict && op.out == Outcome::Info && version > 0);
+            let owed = op.out == Outcome::Ok
+                || (self.options.strict && op.out == Outcome::Info && self.survived(key, version));
             let ordered = version > 0 || self.order.source[key as usize] == Source::Nothing;
             if owed && ordered {
                 self.keys[key as usize].push(op.session, true, index, version, op.target, number);

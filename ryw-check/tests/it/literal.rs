@@ -443,6 +443,14 @@ fn strict_owes_unknown_writes_that_survived() {
     assert_eq!(report.violations[0].ops, [1, 2]);
     let lost = json("1 a append k 1 0-1 info; 2 a read k [] 2-3; 3 x final k [] 9-9");
     assert!(check(&History::parse(&lost).unwrap(), &options).violations.is_empty());
+    // A register that was read before a loss, which may have been what it took.
+    let register = |told: &str, end: &str, row: &str| {
+        let text = format!(
+            "1 a put r 1 0-1 info; 2 a read r 1 2-3 v1; 3 b read q null 4-5 {told}; 4 a read r null 6-7; 5 x final r {end} 9-9 {row}"
+        );
+        check(&History::parse(&json(&text)).unwrap(), &options).violations.len()
+    };
+    assert_eq!([register("reset", "null", ""), register("reset", "1", "v1"), register("", "null", "")], [0, 1, 1]);
     let unordered = "1 a put r 1 0-1; 2 c put r 9 0-1; 3 b read r 1 2-3; 4 b put r 2 4-5 info; 5 b read r 1 6-7";
     assert!(check(&History::parse(&json(unordered)).unwrap(), &options).violations.is_empty());
 }

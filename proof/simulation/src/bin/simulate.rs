@@ -67,6 +67,8 @@ struct Total {
     share: f64,
     faults: BTreeMap<&'static str, u64>,
     red: u64,
+    /// Of all histories, in whichever order they end.
+    hash: u64,
 }
 
 impl Total {
@@ -76,6 +78,7 @@ impl Total {
         match outcome {
             Ok(run) => {
                 self.ops += run.ops;
+                self.hash ^= run.hash.rotate_left((seed % 64) as u32);
                 self.temptations += run.temptations;
                 self.share += run.replica_share;
                 for (fault, count) in &run.faults {
@@ -121,6 +124,7 @@ impl Total {
         );
         let faults: Vec<String> = self.faults.iter().map(|(fault, count)| format!("{count} {fault}")).collect();
         println!("{}", faults.join(", "));
+        println!("histories {:016x}", self.hash);
     }
 
     /// As `ryw-check` has them: 0 clean, 1 violated, 3 void.
