@@ -417,8 +417,8 @@ fn finish<R, E>(
         trace::recorded(span, saved.event, &saved.marks);
     }
     if let Ok(response) = answer {
-        let failed = is_failure(protocol, response);
-        context.annotate(saved, failed, response.headers_mut());
+        let shows = writes || !is_failure(protocol, response);
+        context.annotate(saved, shows, response.headers_mut());
     }
 }
 

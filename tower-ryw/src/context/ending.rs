@@ -216,9 +216,9 @@ impl RywContext {
         Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed: hop.relayed }
     }
 
-    /// Writes onto the response what the client is told. `failed`: it says that the request failed, or that nobody knows what it
-    /// did; whatever was decided and recorded, such an answer keeps no promise.
-    pub(crate) fn annotate(&self, saved: Option<Saved>, failed: bool, headers: &mut http::HeaderMap) {
+    /// Writes onto the response what the client is told. `shows`: not a read that has failed, which keeps no promise. Of a write
+    /// that has failed it is told whether the session will see what it may have done.
+    pub(crate) fn annotate(&self, saved: Option<Saved>, shows: bool, headers: &mut http::HeaderMap) {
         let Inner { config, identity, decision, required, .. } = &*self.0;
         let Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed } = self.summary(saved);
         self.goes_on_after(&marks);
@@ -230,7 +230,7 @@ impl RywContext {
             reason,
             level: identity.terms.level,
             waited: decision.waited,
-            achieved: achieved && !failed,
+            achieved: achieved && shows,
             session,
             token: news.then(|| self.seal(marks, fresh)).flatten(),
             relayed: &relayed,
