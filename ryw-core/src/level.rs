@@ -99,6 +99,7 @@ impl Level {
 }
 
 impl Ord for Level {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         match (self, other) {
             // The tighter bound is the stronger level.

@@ -126,6 +126,9 @@ impl Marks {
 
     /// Adds everything that `other` requires.
     pub fn join(&mut self, other: &Self) {
+        if other.is_none() {
+            return;
+        }
         for position in &other.positions {
             self.add_position(*position);
         }
@@ -209,6 +212,11 @@ impl Marks {
             if self.positions.iter().any(|known| known.branch() > position.branch()) {
                 return;
             }
+        }
+        if self.positions.is_empty() {
+            // Nearly always, and a search costs as much as all the rest of a join.
+            self.positions = SmallVec::from_buf([position]);
+            return;
         }
         match self.positions.binary_search_by_key(&position.branch(), |known| known.branch()) {
             Ok(found) => {

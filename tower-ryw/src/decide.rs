@@ -3,12 +3,13 @@
 //! A total, pure function of the level, the marks, the nodes' positions and the time. It is asked again after each
 //! wait, and answers with a route, with "wait", or with a refusal.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use ryw_core::{
     Level, Marks, Position, Reason, Relation,
     seeded::{Bug, is_on},
 };
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::{
@@ -59,7 +60,7 @@ pub(crate) struct Question<'a> {
     pub(crate) terms: &'a Terms,
     pub(crate) required: &'a Required,
     pub(crate) view: Option<&'a View>,
-    pub(crate) now: Instant,
+    pub(crate) now: &'a Now,
     /// How long the request has waited already.
     pub(crate) waited: Duration,
     /// Whether it may wait (still, or at all).
@@ -70,6 +71,18 @@ pub(crate) struct Question<'a> {
     pub(crate) pick: [usize; 2],
     /// Who has failed this request already.
     pub(crate) excluded: Excluded<'a>,
+}
+
+/// The time of a decision, read by whoever asks for it first: most decisions depend on none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Now(Cell<Option<Instant>>);
+
+impl Now {
+    pub(crate) fn get(&self) -> Instant {
+        let now = self.0.get().unwrap_or_else(Instant::now);
+        self.0.set(Some(now));
+        now
+    }
 }
 
 /// Replicas that can't serve a request.
@@ -187,13 +200,13 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
         },
     };
     if is_on(Bug::TimeoutOpen)
-        && let Some(late) = pick(question, || view.replicas())
+        && let Some(late) = pick(question, view.replicas())
     {
         return Next::Serve(on_replica(question, view, late));
     }
     let bound = terms.ladder.stale;
-    let stale = bound
-        .and_then(|bound| pick(question, || view.replicas().filter(|node| fresh_within(node, question.now, bound))));
+    let stale =
+        bound.and_then(|bound| pick(question, view.replicas().filter(|node| fresh_within(node, question.now, bound))));
     let primary = view.primary().filter(|primary| shows(terms, marks, view, primary));
     let stale = stale.map(|node| node.name.clone());
     if primary.is_none()
@@ -223,7 +236,7 @@ fn seeded(question: &Question<'_>, view: &View) -> Option<Next> {
     if !is_on(Bug::Naive) && !waits {
         return None;
     }
-    match pick(question, || view.replicas().filter(serves)) {
+    match pick(question, view.replicas().filter(serves)) {
         Some(node) => Some(Next::Serve(on_replica(question, view, node))),
         None => offset.filter(|_| waits).map(|offset| Next::Wait { offset }),
     }
@@ -231,7 +244,7 @@ fn seeded(question: &Question<'_>, view: &View) -> Option<Next> {
 
 fn choose<'a>(question: &Question<'_>, view: &'a View) -> Option<&'a NodeView> {
     let good = |node: &&NodeView| is_good(question, view, node);
-    pick(question, || view.replicas().filter(good))
+    pick(question, view.replicas().filter(good))
 }
 
 fn is_good(question: &Question<'_>, view: &View, node: &NodeView) -> bool {
@@ -240,23 +253,21 @@ fn is_good(question: &Question<'_>, view: &View, node: &NodeView) -> bool {
     fresh && (!level.follows_marks() || view.relation(&question.required.marks, node) == Relation::Reached)
 }
 
-fn fresh_within(node: &NodeView, now: Instant, bound: Duration) -> bool {
+fn fresh_within(node: &NodeView, now: &Now, bound: Duration) -> bool {
     node.state == NodeState::Replica
-        && node.fresh_as_of.is_some_and(|since| now.saturating_duration_since(since) <= bound)
+        && node.fresh_as_of.is_some_and(|since| now.get().saturating_duration_since(since) <= bound)
 }
 
 /// The power of two choices (Mitzenmacher, 2001): of two candidates taken at random, the one that has less to do. Two
 /// are enough to keep loads even, and nobody herds to the one that looked idle when it was last read.
-fn pick<'a, I>(question: &Question<'_>, candidates: impl Fn() -> I) -> Option<&'a NodeView>
-where
-    I: Iterator<Item = &'a NodeView>,
-{
-    let able = || candidates().filter(|node| !question.excluded.contains(node));
-    let count = able().count();
-    let choice = |number: usize| able().nth(number.checked_rem(count)?);
-    let [first, second] = question.pick.map(choice);
-    let (first, second) = (first?, second?);
-    Some(if second.strain(question.now) < first.strain(question.now) { second } else { first })
+fn pick<'a>(question: &Question<'_>, candidates: impl Iterator<Item = &'a NodeView>) -> Option<&'a NodeView> {
+    let mut candidates = candidates.filter(|node| !question.excluded.contains(node));
+    let only = candidates.next()?;
+    let Some(other) = candidates.next() else { return Some(only) };
+    let able: SmallVec<[&NodeView; 8]> = [only, other].into_iter().chain(candidates).collect();
+    let [first, second] = question.pick.map(|number| able[number % able.len()]);
+    let strain = |node: &NodeView| node.strain(|| question.now.get());
+    Some(if strain(second) < strain(first) { second } else { first })
 }
 
 fn on_replica(question: &Question<'_>, view: &View, node: &NodeView) -> Decision {
@@ -403,7 +414,7 @@ mod tests {
     fn terms(intent: Intent, level: Level, ladder: Ladder) -> Terms {
         let bound = if let BoundedStaleness(bound) = level { Some(bound) } else { None };
         let reads_raise_marks = level.reads_raise_marks();
-        Terms { intent, level, bound, reads_raise_marks, ladder, strict_writes: false, source: Source::Manual }
+        Terms { intent, level, bound, reads_raise_marks, ladder, strict_writes: false, source: Source::Manual, rule: 0 }
     }
 
     fn check(case: &Case, expected: &str) {
@@ -425,7 +436,7 @@ mod tests {
                 acknowledged: false,
             },
             view: case.positions.then_some(&view),
-            now,
+            now: &Now(Cell::new(Some(now))),
             waited: Duration::from_millis(case.waited),
             may_wait: case.may_wait,
             budget: case.budget,
@@ -564,7 +575,7 @@ mod tests {
                 terms: &terms,
                 required: &required,
                 view: Some(&view),
-                now,
+                now: &Now(Cell::new(Some(now))),
                 waited: Duration::ZERO,
                 may_wait: false,
                 budget: true,

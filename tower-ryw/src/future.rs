@@ -32,7 +32,7 @@ use crate::{
     policy::Intent,
     problem::{AnswerBody, Protocol, Refusal},
     record::{Announcement, Effect, Saved, announce, hold_announced, record, record_now},
-    route::{Attempt, attempt, route},
+    route::{Attempt, attempt_in, route},
     trace,
 };
 
@@ -46,7 +46,6 @@ pin_project! {
     {
         // Dropped first: whatever cuts the request short, its mark is made before the handler's remains go.
         guard: Guard,
-        span: Span,
         protocol: Protocol,
         #[pin]
         state: State<S, B>,
@@ -94,12 +93,12 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    fn new(span: &Span, scope: Scope, armed: bool) -> Self {
-        Self { scope, span: span.clone(), armed, announced: None }
+    const fn new(span: Span, scope: Scope, armed: bool) -> Self {
+        Self { scope, span, armed, announced: None }
     }
 
     /// Something that was announced, if need be, and has begun.
-    pub(crate) fn announced(span: &Span, scope: Scope, announced: Option<Announced>) -> Self {
+    pub(crate) fn announced(span: Span, scope: Scope, announced: Option<Announced>) -> Self {
         let mut guard = Self::new(span, scope, true);
         guard.announced = announced;
         guard
@@ -107,13 +106,17 @@ impl Guard {
 
     /// Whether what was announced has been so without a gap; `None` where nothing was.
     pub(crate) fn was_held(&self) -> Option<bool> {
-        self.announced.as_ref().map(|announced| announced.announcement.is_held())
+        was_held(self.announced.as_ref())
     }
 
     /// The request has ended, and its effect is recorded.
     pub(crate) fn disarm(&mut self) {
         (self.armed, self.announced) = (false, None);
     }
+}
+
+fn was_held(announced: Option<&Announced>) -> Option<bool> {
+    announced.map(|announced| announced.announcement.is_held())
 }
 
 impl fmt::Debug for Guard {
@@ -130,7 +133,7 @@ impl Drop for Guard {
             // This may run while a panic unwinds: one in somebody's observer must not end the process.
             let recorded = catch_unwind(AssertUnwindSafe(|| {
                 let saved = context.record_unknown();
-                context.report(&self.span, Some(&saved));
+                context.report(&self.span, &context.summary(Some(&saved)));
             }));
             if recorded.is_err() {
                 tracing::error!("an observer or a mark store panicked");
@@ -154,9 +157,8 @@ impl fmt::Debug for Start {
 }
 
 pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
-    if identity.is_passthrough() {
-        let Identity { tenant, terms, .. } = identity;
-        return Start::Routed(Scope::Lazy { config: Arc::clone(config), terms, tenant });
+    if let Some(plain) = identity.passthrough() {
+        return Start::Routed(Scope::Lazy { config: Arc::clone(config), plain, tenant: identity.tenant });
     }
     let loaded = match lookup::load(config, &identity).now() {
         Ok(loaded) => loaded,
@@ -168,7 +170,10 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
             }));
         }
     };
-    let required = match lookup::required(config, &identity, loaded) {
+    // One picture for all that follows, and none from before the store was asked: what is newer than it would be waited for.
+    let view = config.topology.as_ref().map(|topology| topology.view());
+    let view = view.as_ref().map(|view| &***view);
+    let required = match lookup::required(config, view, &identity, loaded) {
         Lookup::Done(required) => required,
         Lookup::Unsettled(required, unsettled) => {
             let config = Arc::clone(config);
@@ -179,10 +184,10 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
         }
     };
     let may_wait = !identity.terms.ladder.wait.is_zero();
-    match attempt(config, &identity.terms, &required, Duration::ZERO, may_wait, Excluded::These(&[])) {
+    match attempt_in(view, config, &identity.terms, &required, Duration::ZERO, may_wait, Excluded::These(&[])) {
         Attempt::Routed(routing) => {
             let is_announced = identity.terms.is_announced();
-            let scope = Scope::new(Arc::clone(config), identity, routing);
+            let scope = Scope::new(Arc::clone(config), identity, required, routing);
             if is_announced { Start::Wait(Box::pin(admit(Arc::clone(config), scope))) } else { Start::Routed(scope) }
         }
         Attempt::Refused(reason) => Start::Refused(refuse(config, &required, reason)),
@@ -192,7 +197,7 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
 
 pub(crate) async fn prepare(config: Arc<Config>, identity: Identity, required: Required) -> Prepared {
     match route(&config, &identity, &required).await {
-        Ok(routing) => admit(Arc::clone(&config), Scope::new(config, identity, routing)).await,
+        Ok(routing) => admit(Arc::clone(&config), Scope::new(config, identity, required, routing)).await,
         Err(reason) => Err(refuse(&config, &required, reason)),
     }
 }
@@ -238,34 +243,34 @@ where
 {
     /// Within the request's span.
     pub(crate) fn serve(
-        span: Span,
+        span: &Span,
         scope: Scope,
         protocol: Protocol,
         service: &mut S,
         mut request: Request<B>,
     ) -> Self {
         attach(&scope, &mut request);
-        let mut guard = Guard::new(&span, scope, true);
+        let mut guard = Guard::new(span.clone(), scope, true);
         let response = guard.scope.enter(|| service.call(request));
-        Self { guard, span, protocol, state: State::Serve { response } }
+        Self { guard, protocol, state: State::Serve { response } }
     }
 
     /// Within the request's span.
     pub(crate) fn prepare(
-        span: Span,
+        span: &Span,
         work: Work<Prepared>,
         protocol: Protocol,
         service: S,
         request: Request<B>,
     ) -> Self {
-        let guard = Guard::new(&span, Scope::None, false);
+        let guard = Guard::new(span.clone(), Scope::None, false);
         let work = Box::pin(work.instrument(trace::prepare()));
-        Self { guard, span, protocol, state: State::Prepare { held: Some((service, request)), work } }
+        Self { guard, protocol, state: State::Prepare { held: Some((service, request)), work } }
     }
 
-    pub(crate) fn refuse(span: Span, refusal: Refusal, protocol: Protocol) -> Self {
-        let guard = Guard::new(&span, Scope::None, false);
-        Self { guard, span, protocol, state: State::Refuse { refusal } }
+    pub(crate) fn refuse(span: &Span, refusal: Refusal, protocol: Protocol) -> Self {
+        let guard = Guard::new(span.clone(), Scope::None, false);
+        Self { guard, protocol, state: State::Refuse { refusal } }
     }
 }
 
@@ -284,18 +289,19 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let _entered = this.span.enter();
+        let Guard { scope, span, armed, announced } = this.guard;
+        let _entered = span.enter();
         loop {
             match this.state.as_mut().project() {
                 Stage::Prepare { held, work } => {
                     let prepared = ready!(work.as_mut().poll(cx));
                     let held = held.take();
                     match (prepared, held) {
-                        (Ok(Admitted { scope, announced }), Some((mut service, mut request))) => {
-                            (this.guard.scope, this.guard.announced) = (scope, announced);
-                            attach(&this.guard.scope, &mut request);
-                            this.guard.armed = true;
-                            let response = this.guard.scope.enter(|| service.call(request));
+                        (Ok(admitted), Some((mut service, mut request))) => {
+                            (*scope, *announced) = (admitted.scope, admitted.announced);
+                            attach(scope, &mut request);
+                            *armed = true;
+                            let response = scope.enter(|| service.call(request));
                             this.state.set(State::Serve { response });
                         }
                         (Err(refusal), _) => this.state.set(State::Refuse { refusal }),
@@ -303,22 +309,22 @@ where
                     }
                 }
                 Stage::Serve { response } => {
-                    let mut answer = ready!(this.guard.scope.enter(|| response.poll(cx)));
-                    let Some(context) = this.guard.scope.ready() else {
+                    let mut answer = ready!(scope.enter(|| response.poll(cx)));
+                    let Some(context) = scope.ready() else {
                         this.state.set(State::Done);
                         return Poll::Ready(answer);
                     };
-                    match after(context, &answer, this.guard.was_held()) {
+                    match after(context, &answer, was_held(announced.as_ref())) {
                         Ok(saved) => {
-                            finish(context, this.span, *this.protocol, saved, &mut answer);
-                            this.guard.disarm();
+                            finish(context, span, *this.protocol, saved, &mut answer);
+                            (*armed, *announced) = (false, None);
                             this.state.set(State::Done);
                             return Poll::Ready(answer);
                         }
                         Err(work) if is_on(Bug::LateMark) => {
                             tokio::spawn(work);
-                            finish(context, this.span, *this.protocol, None, &mut answer);
-                            this.guard.disarm();
+                            finish(context, span, *this.protocol, None, &mut answer);
+                            (*armed, *announced) = (false, None);
                             this.state.set(State::Done);
                             return Poll::Ready(answer);
                         }
@@ -328,17 +334,17 @@ where
                 Stage::Record { answer, work } => {
                     let saved = ready!(work.as_mut().poll(cx));
                     let answer = answer.take();
-                    let context = this.guard.scope.ready().cloned();
-                    this.guard.disarm();
+                    let context = scope.ready().cloned();
+                    (*armed, *announced) = (false, None);
                     this.state.set(State::Done);
                     if let (Some(mut answer), Some(context)) = (answer, context) {
                         context.recorded(saved.event);
-                        finish(&context, this.span, *this.protocol, Some(saved), &mut answer);
+                        finish(&context, span, *this.protocol, Some(saved), &mut answer);
                         return Poll::Ready(answer);
                     }
                 }
                 Stage::Refuse { refusal } => {
-                    trace::refused(this.span, refusal.reason());
+                    trace::refused(span, refusal.reason());
                     let response = refusal.response(*this.protocol);
                     this.state.set(State::Done);
                     return Poll::Ready(Ok(response));
@@ -355,11 +361,11 @@ fn after<R, E>(
     answer: &Result<Response<R>, E>,
     was_held: Option<bool>,
 ) -> Result<Option<Saved>, Work<Saved>> {
-    let terms = context.identity().terms;
-    let ended = context.end();
+    let Some(ended) = context.end_of_more_than_a_read() else { return Ok(context.replace_dead_cookie()) };
+    let intent = context.identity().terms.intent;
     let found = match answer {
-        Ok(response) => outcome(terms.intent, ended.told, response),
-        Err(_) => unanswered(terms.intent, ended.told),
+        Ok(response) => outcome(intent, ended.told, response),
+        Err(_) => unanswered(intent, ended.told),
     };
     let shows = matches!(answer, Ok(response) if !response.status().is_server_error());
     conclude(context, ended, found, shows, was_held)
@@ -373,7 +379,7 @@ pub(crate) fn conclude(
     shows: bool,
     was_held: Option<bool>,
 ) -> Result<Option<Saved>, Work<Saved>> {
-    let terms = context.identity().terms;
+    let terms = &context.identity().terms;
     let effect = match found {
         Outcome::Unknown => Effect::Unknown,
         Outcome::Committed => {
@@ -387,7 +393,7 @@ pub(crate) fn conclude(
     };
     let keys = context.keys_to_mark();
     if matches!(effect, Effect::Unknown) {
-        context.hold_unfinished(keys.clone());
+        context.hold_unfinished(&keys);
     }
     match record_now(context.config(), &keys, effect) {
         Ok(saved) => {
@@ -408,17 +414,21 @@ fn finish<R, E>(
     saved: Option<Saved>,
     answer: &mut Result<Response<R>, E>,
 ) {
-    context.report(span, saved.as_ref());
+    let saved = saved.as_ref();
+    let mut summary = if answer.is_ok() { context.last_summary(saved) } else { context.summary(saved) };
+    context.report(span, &summary);
     let writes = context.identity().terms.intent == Intent::Write;
     if writes && answer.as_ref().is_ok_and(is_conflict) {
         context.config().conflicted();
     }
-    if let Some(saved) = &saved {
+    if let Some(saved) = saved {
         trace::recorded(span, saved.event, &saved.marks);
     }
     if let Ok(response) = answer {
-        let shows = writes || !is_failure(protocol, response);
-        context.annotate(saved, shows, response.headers_mut());
+        // A read that has failed keeps no promise. Of a write that has failed it is told whether the session will see what it
+        // may have done.
+        summary.achieved &= writes || !is_failure(protocol, response);
+        context.annotate(summary, response.headers_mut());
     }
 }
 

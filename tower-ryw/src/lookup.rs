@@ -49,7 +49,12 @@ pub(crate) fn load(config: &Config, identity: &Identity) -> StoreFuture<Loaded> 
 }
 
 /// What is required, when the store has answered and nothing is unknown; otherwise what still has to be found out.
-pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Loaded, StoreError>) -> Lookup {
+pub(crate) fn required(
+    config: &Config,
+    view: Option<&View>,
+    identity: &Identity,
+    loaded: Result<Loaded, StoreError>,
+) -> Lookup {
     let loaded = loaded.unwrap_or_else(|error| {
         if config.stats.may_log_trouble(Trouble::Unread) {
             tracing::warn!(%error, "marks are unknown: the mark store did not answer");
@@ -57,23 +62,21 @@ pub(crate) fn required(config: &Config, identity: &Identity, loaded: Result<Load
         Loaded { marks: Marks::unknown(), incomplete: true, ..Loaded::default() }
     });
     let Loaded { marks: own, floor, mut unsettled, floored, incomplete: store_failed, .. } = loaded;
-    let mut marks = identity.carried.marks.clone();
+    let mut marks = own;
     if config.topology.is_none() && !store_failed && config.doubts.are_over(&unsettled, config.window.longest()) {
         // Without positions time answers: what was forgotten before the doubt was met is everywhere by now.
         drop(config.store.settle(&unsettled, None));
-        marks.join(&own.without_unknown());
-    } else {
-        marks.join(&own);
+        marks = marks.without_unknown();
     }
-    if is_outdated(config, &floor) {
+    marks.join(&identity.carried.marks);
+    if is_outdated(view, &floor) {
         marks.join(&Marks::unknown());
         unsettled.extend(floored);
     } else {
         marks.join(&floor);
     }
     let required = Required { marks, store_failed, renewed: false, acknowledged: false };
-    let view = config.topology.as_ref().map(|topology| topology.view());
-    if view.is_some_and(|view| needs_sample(&view, &identity.terms, identity.acknowledges, &required.marks)) {
+    if view.is_some_and(|view| needs_sample(view, &identity.terms, identity.acknowledges, &required.marks)) {
         Lookup::Unsettled(required, unsettled.into_vec())
     } else {
         Lookup::Done(required)
@@ -93,18 +96,19 @@ pub(crate) fn needs_sample(view: &View, terms: &Terms, acknowledges: bool, marks
 }
 
 /// A floor from before a failover may lie beyond the fork: nobody who is held to it has written that.
-fn is_outdated(config: &Config, floor: &Marks) -> bool {
-    if floor.is_none() {
-        return false;
-    }
-    let view = config.topology.as_ref().map(|topology| topology.view());
-    let lineage = view.as_ref().and_then(|view| view.lineage.as_ref());
+fn is_outdated(view: Option<&View>, floor: &Marks) -> bool {
+    let lineage = view.and_then(|view| view.lineage.as_ref());
     lineage.is_some_and(|lineage| floor.positions().iter().any(|position| position.epoch() < lineage.current()))
 }
 
 /// The slow way: waits for the store, then for the primary's position, each with a deadline.
 pub(crate) async fn find_out(config: &Config, identity: &Identity, store: StoreFuture<Loaded>) -> Required {
-    match required(config, identity, store.await) {
+    let loaded = store.await;
+    let looked_up = {
+        let view = config.topology.as_ref().map(|topology| topology.view());
+        required(config, view.as_ref().map(|view| &***view), identity, loaded)
+    };
+    match looked_up {
         Lookup::Done(required) => required,
         Lookup::Unsettled(required, unsettled) => settle(config, identity, required, &unsettled).await,
     }
@@ -184,6 +188,7 @@ mod tests {
             ladder: Ladder::new(),
             strict_writes: false,
             source: Source::Manual,
+            rule: 0,
         };
         assert!(needs_sample(&aware.view(), &terms, false, &marks));
         assert!(unaware.view().is_outdated(&marks), "so it waits, or refuses");

@@ -44,7 +44,7 @@ pub(crate) fn is_failure<B>(protocol: Protocol, response: &Response<B>) -> bool 
 
 /// Whether a write was turned down because somebody else had written first.
 pub(crate) fn is_conflict<B>(response: &Response<B>) -> bool {
-    let aborted = response.headers().get("grpc-status").is_some_and(|status| status.as_bytes() == b"10");
+    let aborted = response.headers().get(&GRPC_STATUS).is_some_and(|status| status.as_bytes() == b"10");
     aborted || matches!(response.status(), StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED)
 }
 

@@ -247,6 +247,28 @@ pub(crate) struct Terms {
     pub(crate) strict_writes: bool,
     /// What a write of it would be called.
     pub(crate) source: Source,
+    /// Which of the rules holds; as many as there are where none does.
+    pub(crate) rule: usize,
+}
+
+/// What has to be kept of a read that is passed through, so that its terms can be made again should somebody ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plain {
+    rule: usize,
+    eventual: bool,
+}
+
+impl Plain {
+    /// Of a read of which nothing is remembered, and whose marks alone decide.
+    pub(crate) fn of(terms: &Terms) -> Option<Self> {
+        let eventual = match terms.level {
+            Level::Eventual => true,
+            Level::ReadYourWrites => false,
+            _ => return None,
+        };
+        let is_plain = terms.intent == Intent::Read && terms.bound.is_none() && !terms.reads_raise_marks;
+        is_plain.then_some(Self { rule: terms.rule, eventual })
+    }
 }
 
 impl Terms {
@@ -264,8 +286,12 @@ impl Terms {
 impl Policy {
     /// A client may ask for more than the minimum, up to the maximum, and never for less.
     pub(crate) fn terms(&self, head: RequestHead<'_>, asked: Option<Level>) -> Terms {
-        let rule = self.rules.iter().find(|rule| rule.matches(head.uri.path()));
-        let minimum = rule.and_then(|rule| rule.level).unwrap_or(self.minimum).max(self.minimum);
+        let matching = self.rules.iter().position(|rule| rule.matches(head.uri.path())).unwrap_or(self.rules.len());
+        let rule = self.rules.get(matching);
+        let minimum = match rule.and_then(|rule| rule.level) {
+            Some(level) => level.max(self.minimum),
+            None => self.minimum,
+        };
         let wanted = asked.unwrap_or(self.default).min(self.maximum);
         let chosen = wanted.max(minimum);
         // Of what was demanded and what was asked for the weaker one holds as well: the stronger need not imply it.
@@ -273,16 +299,39 @@ impl Policy {
             [minimum, wanted].map(|level| if let Level::BoundedStaleness(bound) = level { Some(bound) } else { None });
         let intent =
             rule.and_then(|rule| rule.intent).or_else(|| by_body(head)).unwrap_or_else(|| self.classify.classify(head));
-        let strict = rule.and_then(|rule| rule.strict_writes).unwrap_or(self.strict_writes);
         Terms {
             intent,
             level: chosen,
             bound: bounds.into_iter().flatten().min(),
             reads_raise_marks: wanted.reads_raise_marks() || minimum.reads_raise_marks(),
-            ladder: rule.and_then(|rule| rule.ladder).unwrap_or(self.ladder),
-            strict_writes: strict,
+            ladder: self.ladder_of(rule),
+            strict_writes: self.is_strict(rule),
             source: source(head, intent),
+            rule: matching,
         }
+    }
+
+    /// The terms that this was [made of](Plain::of).
+    pub(crate) fn terms_of(&self, Plain { rule, eventual }: Plain) -> Terms {
+        let (matching, rule) = (rule, self.rules.get(rule));
+        Terms {
+            intent: Intent::Read,
+            level: if eventual { Level::Eventual } else { Level::ReadYourWrites },
+            bound: None,
+            reads_raise_marks: false,
+            ladder: self.ladder_of(rule),
+            strict_writes: self.is_strict(rule),
+            source: Source::Manual,
+            rule: matching,
+        }
+    }
+
+    fn ladder_of(&self, rule: Option<&RouteRule>) -> Ladder {
+        rule.and_then(|rule| rule.ladder).unwrap_or(self.ladder)
+    }
+
+    fn is_strict(&self, rule: Option<&RouteRule>) -> bool {
+        rule.and_then(|rule| rule.strict_writes).unwrap_or(self.strict_writes)
     }
 }
 
@@ -371,6 +420,38 @@ mod tests {
         let request = Request::post("/audit").body(()).unwrap();
         let terms = policy.terms((&request).into(), None);
         assert_eq!((terms.intent, terms.ladder.primary), (Intent::Read, false));
+    }
+
+    #[test]
+    fn the_terms_of_a_plain_read_can_be_made_again() {
+        let ladder = Ladder::new().stale(Duration::from_secs(1));
+        let policy = Policy {
+            classify: Box::new(SafeMethods),
+            minimum: Level::Eventual,
+            default: Level::ReadYourWrites,
+            maximum: Level::Strong,
+            ladder: Ladder::new(),
+            strict_writes: true,
+            rules: vec![
+                RouteRule::new("/search").intent(Intent::Read).ladder(ladder).strict_writes(false),
+                RouteRule::new("/seen").level(Level::MonotonicReads),
+            ],
+        };
+        for (method, path, asked, is_plain) in [
+            (Method::GET, "/", None, true),
+            (Method::GET, "/", Some(Level::Eventual), true),
+            (Method::POST, "/search", None, true),
+            (Method::POST, "/search", Some(Level::Eventual), true),
+            (Method::POST, "/", None, false),
+            (Method::GET, "/seen", None, false),
+            (Method::GET, "/", Some(Level::Strong), false),
+            (Method::GET, "/", Some(Level::BoundedStaleness(Duration::from_secs(1))), false),
+        ] {
+            let request = Request::builder().method(&method).uri(path).body(()).unwrap();
+            let terms = policy.terms((&request).into(), asked);
+            let again = Plain::of(&terms).map(|plain| policy.terms_of(plain));
+            assert_eq!(again, is_plain.then_some(terms), "{method} {path} {asked:?}");
+        }
     }
 
     /// Levels are ordered, but RYW implies neither of the weaker two: who asks for one where RYW is demanded gets both.

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use ryw_core::{Level, Marks, Reason};
-use tokio::time::Instant;
 
 use crate::{
     decide::{self, Excluded, Next, Route},
@@ -63,7 +62,7 @@ impl Question<'_> {
             terms: &self.terms(),
             required: &required,
             view: Some(self.view),
-            now: Instant::now(),
+            now: &decide::Now::default(),
             waited: Duration::from_nanos(u64::from(self.waited)),
             may_wait: self.may_wait,
             budget: true,
@@ -100,6 +99,7 @@ impl Question<'_> {
             ladder: Ladder::new(),
             strict_writes: false,
             source: Source::Update,
+            rule: 0,
         }
     }
 }

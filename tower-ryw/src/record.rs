@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     decide::Route,
     guarded::Guarded,
+    identify::Keys,
     observe::{Recorded, Trouble},
     topology::{Incarnation, NodeName, Topology},
 };
@@ -84,12 +85,11 @@ pub(crate) struct Saved {
 /// Records what needs no position and no waiting, or gives the effect back.
 #[expect(clippy::result_large_err, reason = "it is handed on at once, and a box is what nearly no request needs")]
 pub(crate) fn record_now(config: &Config, keys: &[SubjectKey], effect: Effect) -> Result<Saved, Effect> {
-    let needs_position = config.topology.is_some() && !matches!(effect, Effect::Unknown);
     // Another store than the layer's own may need its time.
-    if needs_position || config.given_store.is_some() {
+    if config.given_store.is_some() {
         return Err(effect);
     }
-    let (update, event, settles) = without_position(config, &effect);
+    let Some((update, event, settles)) = at_once(config, &effect) else { return Err(effect) };
     match config.store.join(keys, &update).now() {
         Ok(stored) => Ok(saved(stored, update, event, settles)),
         Err(_) => Err(effect),
@@ -99,15 +99,11 @@ pub(crate) fn record_now(config: &Config, keys: &[SubjectKey], effect: Effect) -
 /// Finds out the position, then stores it; each with a deadline. Never fails: what could not be done is in the answer. Of what
 /// was announced, others know for sure only where that `was_held` until the service had answered, and the store itself has the
 /// mark.
-pub(crate) async fn record(
-    config: Arc<Config>,
-    keys: Vec<SubjectKey>,
-    effect: Effect,
-    was_held: Option<bool>,
-) -> Saved {
-    let (update, event, settles) = match &config.topology {
-        Some(topology) => with_position(&config, topology, effect).await,
-        None => without_position(&config, &effect),
+pub(crate) async fn record(config: Arc<Config>, keys: Keys, effect: Effect, was_held: Option<bool>) -> Saved {
+    let (update, event, settles) = match (at_once(&config, &effect), &config.topology) {
+        (Some(found), _) => found,
+        (None, Some(topology)) => with_position(&config, topology, effect).await,
+        (None, None) => without_position(&config, &effect),
     };
     let stored = match (&config.given_store, was_held) {
         (Some(store), Some(was_held)) => match store.join_itself(&keys, &update).await {
@@ -120,6 +116,19 @@ pub(crate) async fn record(
 }
 
 type Finding = (Update, Recorded, bool);
+
+/// What is known without asking anybody for a position.
+fn at_once(config: &Config, effect: &Effect) -> Option<Finding> {
+    match effect {
+        _ if config.topology.is_none() => Some(without_position(config, effect)),
+        Effect::Unknown => Some(without_position(config, effect)),
+        Effect::Write { .. } if is_on(Bug::Window) => Some(without_position(config, effect)),
+        Effect::Write { known, shown: false, .. } if !known.is_none() => {
+            Some((Update { marks: known.clone(), hold: None }, Recorded::Written, false))
+        }
+        Effect::Write { .. } | Effect::Read { .. } => None,
+    }
+}
 
 fn without_position(config: &Config, effect: &Effect) -> Finding {
     match effect {
@@ -134,11 +143,7 @@ fn without_position(config: &Config, effect: &Effect) -> Finding {
 
 async fn with_position(config: &Config, topology: &Topology, effect: Effect) -> Finding {
     let (mut marks, served, event) = match effect {
-        Effect::Unknown => return (unknown(config), Recorded::UnknownOutcome, false),
-        Effect::Write { .. } if is_on(Bug::Window) => return without_position(config, &effect),
-        Effect::Write { known, shown: false, .. } if !known.is_none() => {
-            return (Update { marks: known, hold: None }, Recorded::Written, false);
-        }
+        Effect::Unknown => return without_position(config, &effect),
         Effect::Write { known, served, .. } => (known, served, Recorded::Written),
         Effect::Read { served } => (Marks::none(), served, Recorded::Read),
     };
@@ -296,21 +301,16 @@ const MIN_RENEWAL: Duration = Duration::from_millis(100);
 
 /// Goes on holding the subjects of an unknown outcome until all of `ended` have ended. The task ends with them, with
 /// the layer, or after an hour.
-pub(crate) fn hold_until(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec<Ended>) {
+pub(crate) fn hold_until(config: &Arc<Config>, keys: Keys, ended: Vec<Ended>) {
     hold(config, keys, ended, None);
 }
 
 /// The same for a write that was announced.
-pub(crate) fn hold_announced(
-    config: &Arc<Config>,
-    keys: Vec<SubjectKey>,
-    ended: Ended,
-    announcement: Arc<Announcement>,
-) {
+pub(crate) fn hold_announced(config: &Arc<Config>, keys: Keys, ended: Ended, announcement: Arc<Announcement>) {
     hold(config, keys, vec![ended], Some(announcement));
 }
 
-fn hold(config: &Arc<Config>, keys: Vec<SubjectKey>, ended: Vec<Ended>, announcement: Option<Arc<Announcement>>) {
+fn hold(config: &Arc<Config>, keys: Keys, ended: Vec<Ended>, announcement: Option<Arc<Announcement>>) {
     let Ok(runtime) = Handle::try_current() else { return };
     if ended.is_empty() || keys.is_empty() {
         return;

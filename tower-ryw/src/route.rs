@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use ryw_core::Reason;
+use ryw_core::{ClusterId, Epoch, Reason};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     config::{Config, Permit},
-    decide::{Decision, Excluded, Next, Question, decide},
+    decide::{Decision, Excluded, Next, Now, Question, decide},
     identify::Identity,
     lookup::Required,
     policy::Terms,
-    topology::{Topology, Who},
+    topology::{Topology, View, Who},
 };
 
 /// Replicas are not regular: a wait is worth a try when the estimate is this many times as long as the patience.
@@ -20,9 +20,10 @@ const OPTIMISM: u32 = 3;
 /// A request on its way: where to, and the place it takes in the primary's budget.
 #[derive(Debug)]
 pub(crate) struct Routing {
-    pub(crate) required: Required,
     pub(crate) decision: Decision,
     pub(crate) permit: Option<Permit>,
+    /// The cluster and epoch that was current then.
+    pub(crate) since: Option<(ClusterId, Epoch)>,
 }
 
 /// What can be said without waiting.
@@ -33,7 +34,7 @@ pub(crate) enum Attempt {
     Refused(Reason),
 }
 
-/// Decides now. `patience` is how long the request may wait from here on.
+/// Decides now.
 pub(crate) fn attempt(
     config: &Config,
     terms: &Terms,
@@ -43,17 +44,24 @@ pub(crate) fn attempt(
     excluded: Excluded<'_>,
 ) -> Attempt {
     let view = config.topology.as_ref().map(|topology| topology.view());
-    let mut question = Question {
-        terms,
-        required,
-        view: view.as_ref().map(|view| &***view),
-        now: Instant::now(),
-        waited,
-        may_wait,
-        budget: true,
-        pick: [fastrand::usize(..), fastrand::usize(..)],
-        excluded,
-    };
+    attempt_in(view.as_ref().map(|view| &***view), config, terms, required, waited, may_wait, excluded)
+}
+
+/// The same, by what `view` shows.
+pub(crate) fn attempt_in(
+    view: Option<&View>,
+    config: &Config,
+    terms: &Terms,
+    required: &Required,
+    waited: Duration,
+    may_wait: bool,
+    excluded: Excluded<'_>,
+) -> Attempt {
+    // One number is enough for both.
+    let random = fastrand::usize(..);
+    let pick = [random, random.rotate_right(usize::BITS / 2)];
+    let now = Now::default();
+    let mut question = Question { terms, required, view, now: &now, waited, may_wait, budget: true, pick, excluded };
     let mut next = decide(&question);
     let mut permit = None;
     if matches!(&next, Next::Serve(decision) if decision.degraded) {
@@ -67,7 +75,7 @@ pub(crate) fn attempt(
         topology.missed();
     }
     match next {
-        Next::Serve(decision) => Attempt::Routed(Routing { required: required.clone(), decision, permit }),
+        Next::Serve(decision) => Attempt::Routed(Routing { decision, permit, since: view.and_then(View::era) }),
         Next::Wait { offset } => Attempt::Wait { offset },
         Next::Refuse(reason) => Attempt::Refused(reason),
     }

@@ -72,11 +72,10 @@ where
         let protocol =
             if present.has(Present::CONTENT_TYPE) { Protocol::of(request.headers()) } else { Protocol::Http };
         if !self.config.enabled {
-            return ResponseFuture::serve(Span::none(), Scope::None, protocol, &mut self.inner, request);
+            return ResponseFuture::serve(&Span::none(), Scope::None, protocol, &mut self.inner, request);
         }
         let span = trace::request();
-        // The future takes the span with it.
-        let _entered = span.clone().entered();
+        let _entered = span.enter();
         // What only a response may say is not believed from a client, nor handed on to the service.
         if present.has(Present::ANSWERS) {
             for name in [&wire::ROUTE, &wire::CONSISTENCY_ENFORCED] {
@@ -85,24 +84,24 @@ where
         }
         let identity = match identify(&self.config, (&request).into(), present) {
             Ok(Caller::Somebody(identity)) => identity,
-            Ok(Caller::Nobody { terms, tenant }) => {
-                trace::identified(&span, terms.intent, terms.level);
-                let scope = Scope::Lazy { config: Arc::clone(&self.config), terms, tenant };
-                return ResponseFuture::serve(span, scope, protocol, &mut self.inner, request);
+            Ok(Caller::Nobody { plain, tenant }) => {
+                trace::identified(&span, || self.config.policy.terms_of(plain));
+                let scope = Scope::Lazy { config: Arc::clone(&self.config), plain, tenant };
+                return ResponseFuture::serve(&span, scope, protocol, &mut self.inner, request);
             }
             Err(refusal) => {
                 self.config.refused(Refused::Invalid);
-                return ResponseFuture::refuse(span, refusal, protocol);
+                return ResponseFuture::refuse(&span, refusal, protocol);
             }
         };
-        trace::identified(&span, identity.terms.intent, identity.terms.level);
+        trace::identified(&span, || identity.terms);
         match start(&self.config, identity) {
-            Start::Routed(scope) => ResponseFuture::serve(span, scope, protocol, &mut self.inner, request),
-            Start::Refused(refusal) => ResponseFuture::refuse(span, refusal, protocol),
+            Start::Routed(scope) => ResponseFuture::serve(&span, scope, protocol, &mut self.inner, request),
+            Start::Refused(refusal) => ResponseFuture::refuse(&span, refusal, protocol),
             Start::Wait(work) => {
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                ResponseFuture::prepare(span, work, protocol, ready, request)
+                ResponseFuture::prepare(&span, work, protocol, ready, request)
             }
         }
     }

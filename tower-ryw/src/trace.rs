@@ -1,14 +1,18 @@
 //! What is found of a request in a trace, see the crate's documentation. Where no subscriber wants spans, none are made.
 
-use ryw_core::{Epoch, Level, Marks, Reason};
-use tracing::{Span, field::Empty};
+use ryw_core::{Epoch, Marks, Reason};
+use tracing::{Span, field::Empty, level_filters::LevelFilter};
 
 use crate::{
     observe::{Checked, Recorded, Routed},
-    policy::Intent,
+    policy::{Intent, Terms},
 };
 
 pub(crate) fn request() -> Span {
+    // Not even a disabled one, which knows its name and is looked at again and again on its way.
+    if LevelFilter::current() < LevelFilter::INFO {
+        return Span::none();
+    }
     tracing::info_span!(
         target: "tower_ryw",
         "ryw",
@@ -60,7 +64,11 @@ pub(crate) fn checked(span: &Span, found: Checked, node: Option<&str>) {
     }
 }
 
-pub(crate) fn identified(span: &Span, intent: Intent, level: Level) {
+pub(crate) fn identified(span: &Span, terms: impl FnOnce() -> Terms) {
+    if span.is_disabled() {
+        return;
+    }
+    let Terms { intent, level, .. } = terms();
     let intent = match intent {
         Intent::Read => "read",
         Intent::Write => "write",

@@ -1,17 +1,17 @@
 //! What becomes of a request when it ends, and what is told of it.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use ryw_core::{Lost, Marks, Reason, SessionId, SubjectKey, Tenant, Token};
 use smallvec::SmallVec;
 use tracing::Span;
 
-use super::{Inner, RywContext};
+use super::{Inner, Progress, RywContext};
 use crate::{
     annotate::Note,
     config::Config,
     decide::Route,
-    identify::{Identity, Slot},
+    identify::{Identity, Keys, Slot},
     observe::{Recorded, Routed},
     outcome::Told,
     policy::{Intent, Source},
@@ -32,20 +32,23 @@ pub(crate) struct Ended {
 
 /// What there is to tell of a request that has ended.
 #[derive(Debug)]
-pub(crate) struct Summary {
+pub(crate) struct Summary<'a> {
     pub(crate) route: Route,
     pub(crate) reason: Reason,
     /// What the session must see from here on.
-    pub(crate) marks: Marks,
+    pub(crate) marks: Cow<'a, Marks>,
     /// A write is on its way since now.
     pub(crate) fresh: bool,
     /// The client does not know all of the marks.
     pub(crate) news: bool,
     pub(crate) achieved: bool,
     pub(crate) lost: Option<Lost>,
+    /// The part of that which has not been counted by others.
+    pub(crate) own_loss: Option<Lost>,
     /// The session that was born with it.
     pub(crate) born: Option<(SessionId, SubjectKey)>,
     pub(crate) relayed: Vec<http::HeaderValue>,
+    is_renamed: bool,
 }
 
 impl RywContext {
@@ -53,14 +56,26 @@ impl RywContext {
     /// is recorded when they say it. Nothing falls in between.
     pub(crate) fn end(&self) -> Ended {
         let mut progress = self.0.progress.lock();
-        progress.closed = true;
-        progress.permits.clear();
+        progress.close();
+        self.ended(&progress)
+    }
+
+    /// The same. `None` for what has only read, and whose reads are not remembered: there is nothing to record of it.
+    pub(crate) fn end_of_more_than_a_read(&self) -> Option<Ended> {
+        let terms = &self.0.identity.terms;
+        let mut progress = self.0.progress.lock();
+        progress.close();
+        let only_reads = terms.intent == Intent::Read && progress.told != Told::Written && !terms.reads_raise_marks;
+        (!only_reads).then(|| self.ended(&progress))
+    }
+
+    fn ended(&self, progress: &Progress) -> Ended {
         let by = match progress.served.as_slice() {
             [] => {
                 let first = self.0.decision.route.clone();
                 // Both may have been read from: before the call of another service and after it.
                 let then =
-                    Some(self.planned(&progress).0).filter(|then| !progress.hop.marks.is_none() && *then != first);
+                    Some(self.planned(progress).0).filter(|then| !progress.hop.marks.is_none() && *then != first);
                 std::iter::once(first).chain(then).map(|route| (route, None)).collect()
             }
             served => served.iter().map(|(route, _, run)| (route.clone(), run.clone())).collect(),
@@ -74,19 +89,19 @@ impl RywContext {
     pub(crate) fn replace_dead_cookie(&self) -> Option<Saved> {
         let Inner { identity, required, config, .. } = &*self.0;
         let dead = identity.cookies.any && !identity.has_session && identity.terms.level.follows_marks();
+        if !dead || config.topology.is_some() && required.marks.is_unknown() {
+            return None;
+        }
         let marks = match &config.topology {
             Some(_) => required.marks.clone(),
             None => Marks::pending(),
         };
-        if !dead || marks.is_unknown() {
-            return None;
-        }
         self.keys_to_mark();
         Some(Saved { marks, event: Recorded::Read, settles: true })
     }
 
     /// Whom the request's writes concern. A session is born here, with the first thing there is to remember of it.
-    pub(crate) fn keys_to_mark(&self) -> Vec<SubjectKey> {
+    pub(crate) fn keys_to_mark(&self) -> Keys {
         let Inner { config, identity, progress, .. } = &*self.0;
         let mut progress = progress.lock();
         if !identity.has_session && progress.born.is_none() {
@@ -104,16 +119,19 @@ impl RywContext {
         let keys = progress.lock().keys(identity);
         let saved = record_unknown(config, &keys);
         self.recorded(saved.event);
-        self.hold_unfinished(keys);
+        self.hold_unfinished(&keys);
         self.goes_on_after(&saved.marks);
         saved
     }
 
     /// Nobody knows what became of the request's writes, and some of them may still commit.
-    pub(crate) fn hold_unfinished(&self, keys: Vec<SubjectKey>) {
+    pub(crate) fn hold_unfinished(&self, keys: &[SubjectKey]) {
         let unfinished = std::mem::take(&mut self.0.progress.lock().unfinished);
+        if unfinished.is_empty() {
+            return;
+        }
         let ended = unfinished.into_iter().map(|ended| ended()).collect();
-        record::hold_until(&self.0.config, keys, ended);
+        record::hold_until(&self.0.config, Keys::from_slice(keys), ended);
     }
 
     /// Counts what was recorded of the request.
@@ -123,25 +141,24 @@ impl RywContext {
     }
 
     /// Counts where the request has gone.
-    pub(crate) fn report(&self, span: &Span, saved: Option<&Saved>) {
-        let (route, reason) = self.served();
-        let node = match &route {
+    pub(crate) fn report(&self, span: &Span, summary: &Summary<'_>) {
+        let Summary { route, reason, achieved, born, .. } = summary;
+        let node = match route {
             Route::Replica { node } => node.as_ref().map(NodeName::as_str),
             Route::Primary => None,
         };
         let Identity { terms, session, keys, has_session, arrived, path, .. } = &self.0.identity;
         // A session that begins with this request is its own.
-        let born = if *has_session { None } else { self.0.progress.lock().born.clone() };
         let key = keys.first().filter(|_| *has_session).or(born.as_ref().map(|(_, key)| key));
         let routed = Routed {
-            primary: route == Route::Primary,
+            primary: *route == Route::Primary,
             node,
-            reason,
+            reason: *reason,
             level: terms.level,
             read: terms.intent == Intent::Read,
             took: arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed()),
             waited: self.waited(),
-            achieved: self.achieves(saved),
+            achieved: *achieved,
             session: key.copied(),
             session_name: session.as_ref().or(born.as_ref().map(|(name, _)| name)),
         };
@@ -156,36 +173,52 @@ impl RywContext {
     }
 
     /// Whether the request was served at its level, and what the session has to see from here on is kept.
-    fn achieves(&self, saved: Option<&Saved>) -> bool {
-        let Inner { identity, decision, progress, .. } = &*self.0;
-        let (is_kept, lost_elsewhere) = {
-            let hop = &progress.lock().hop;
-            (hop.unstored == 0 && !hop.unseen, hop.lost.is_some())
-        };
+    fn achieves(&self, progress: &Progress, saved: Option<&Saved>, lost: Option<Lost>) -> bool {
+        let Inner { identity, decision, .. } = &*self.0;
+        let is_kept = progress.hop.unstored == 0 && !progress.hop.unseen;
         let is_recorded =
             !saved.is_some_and(|saved| matches!(saved.event, Recorded::WithoutPosition | Recorded::NotStored));
-        let has_lost = || identity.terms.level.follows_marks() && (lost_elsewhere || self.lost_with(saved).is_some());
-        decision.achieved && is_kept && is_recorded && !has_lost()
+        let has_lost = identity.terms.level.follows_marks() && lost.is_some();
+        decision.achieved && is_kept && is_recorded && !has_lost
     }
 
     pub(super) fn served(&self) -> (Route, Reason) {
-        let progress = self.0.progress.lock();
+        self.served_until(&self.0.progress.lock())
+    }
+
+    fn served_until(&self, progress: &Progress) -> (Route, Reason) {
         let primary = progress.served.iter().find(|(route, ..)| *route == Route::Primary);
         // Whoever came last has finished what others had to give up.
         let told = primary.or(progress.served.last()).map(|(route, reason, _)| (route.clone(), *reason));
-        told.unwrap_or_else(|| self.planned(&progress))
+        told.unwrap_or_else(|| self.planned(progress))
     }
 
     /// What there is to tell of the request once its effect is recorded.
-    pub(crate) fn summary(&self, saved: Option<Saved>) -> Summary {
-        let Inner { config, identity, required, progress, .. } = &*self.0;
-        let (lost, achieved) = (self.lost_with(saved.as_ref()), self.achieves(saved.as_ref()));
-        let (born, hop) = {
-            let progress = progress.lock();
-            (progress.born.clone(), progress.hop.clone())
-        };
-        let (route, reason) = self.served();
-        let mut marks = required.marks.clone();
+    pub(crate) fn summary(&self, saved: Option<&Saved>) -> Summary<'_> {
+        self.summary_of(&self.0.progress.lock(), saved)
+    }
+
+    /// The same, where it goes with the response: its session goes on from there.
+    pub(crate) fn last_summary(&self, saved: Option<&Saved>) -> Summary<'_> {
+        let mut progress = self.0.progress.lock();
+        let summary = self.summary_of(&progress, saved);
+        let outer = self.joined_into(&mut progress, &summary.marks);
+        drop(progress);
+        if let Some(outer) = outer {
+            outer.goes_on_after(&summary.marks);
+        }
+        summary
+    }
+
+    fn summary_of(&self, progress: &Progress, saved: Option<&Saved>) -> Summary<'_> {
+        let Inner { config, identity, required, .. } = &*self.0;
+        let (hop, born) = (&progress.hop, progress.born.clone());
+        let own_loss = self.lost_with(saved);
+        // What others have lost they have counted themselves.
+        let lost = own_loss.max(hop.lost);
+        let achieved = self.achieves(progress, saved, lost);
+        let (route, reason) = self.served_until(progress);
+        let mut marks = Cow::Borrowed(&required.marks);
         let mut fresh = hop.marks.is_pending();
         let mut news = !hop.marks.is_none() || required.renewed || born.is_some();
         // What a link says goes on as the session's; what can't be believed is replaced once it is known what it stood for.
@@ -194,45 +227,50 @@ impl RywContext {
         let replaced = (cookies.dead || cookies.unsettled) && is_settled || cookies.crowded;
         news |= identity.has_session && identity.terms.level.follows_marks() && (identity.carried.by_link || replaced);
         if let Some(saved) = saved {
-            if saved.settles {
-                marks = marks.without_unknown();
+            if saved.settles && marks.is_unknown() {
+                marks = Cow::Owned(marks.into_owned().without_unknown());
             }
-            marks.join(&saved.marks);
+            marks.to_mut().join(&saved.marks);
             fresh |= saved.marks.is_pending();
             // What the store knew already, or was sampled for it, this client may not have: another instance may not either.
             news |= !identity.carried.marks.covers(&saved.marks);
-            news |= marks != required.marks;
+            news |= *marks != required.marks;
         }
-        marks.join(&hop.marks);
+        if !hop.marks.is_none() {
+            marks.to_mut().join(&hop.marks);
+        }
         if cookies.crowded {
             // Their cookies are taken away, also where another answer has just written them anew.
-            marks.join(&if config.topology.is_some() { Marks::unknown() } else { Marks::pending() });
+            marks.to_mut().join(&if config.topology.is_some() { Marks::unknown() } else { Marks::pending() });
         }
-        if let Some(lost) = lost {
-            config.lost_told(lost);
-        }
-        // What others have lost they have counted themselves.
-        let lost = lost.max(hop.lost);
-        Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed: hop.relayed }
+        let (relayed, is_renamed) = (hop.relayed.clone(), progress.is_renamed);
+        Summary { route, reason, marks, fresh, news, achieved, lost, own_loss, born, relayed, is_renamed }
     }
 
-    /// Writes onto the response what the client is told. `shows`: not a read that has failed, which keeps no promise. Of a write
-    /// that has failed it is told whether the session will see what it may have done.
-    pub(crate) fn annotate(&self, saved: Option<Saved>, shows: bool, headers: &mut http::HeaderMap) {
+    /// Counts what the client is told of a loss.
+    pub(crate) fn tell_loss(&self, summary: &Summary<'_>) {
+        if let Some(lost) = summary.own_loss {
+            self.0.config.lost_told(lost);
+        }
+    }
+
+    /// Writes onto the response what the client is told.
+    pub(crate) fn annotate(&self, summary: Summary<'_>, headers: &mut http::HeaderMap) {
         let Inner { config, identity, decision, required, .. } = &*self.0;
-        let Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed } = self.summary(saved);
-        self.goes_on_after(&marks);
+        self.tell_loss(&summary);
+        let slots = if summary.news { self.slots(&summary) } else { Slots::default() };
+        let Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed, .. } = summary;
         let pinned = identity.terms.level.follows_marks() && !required.marks.is_none() && route == Route::Primary;
         let session = born.as_ref().map(|(session, _)| session).or(identity.session.as_ref());
-        let slots = if news { self.slots(&marks, fresh) } else { Slots::default() };
+        let key = born.as_ref().map(|(_, key)| *key).or_else(|| self.own_key());
         let note = Note {
             route: &route,
             reason,
             level: identity.terms.level,
             waited: decision.waited,
-            achieved: achieved && shows,
+            achieved,
             session,
-            token: news.then(|| self.seal(marks, fresh)).flatten(),
+            token: key.filter(|_| news).map(|key| self.sealed(key, marks.into_owned(), fresh)),
             relayed: &relayed,
             set_cookie: identity.cookies.any || born.is_some(),
             slot: born.as_ref().map(|(_, key)| Slot::of(key)),
@@ -248,19 +286,26 @@ impl RywContext {
 
     pub(super) fn lost_of(&self, marks: &Marks) -> Option<Lost> {
         match &self.0.config.topology {
-            Some(topology) => topology.view().lost(marks),
-            None => marks.lost(),
+            Some(topology) if !marks.positions().is_empty() => topology.view().lost(marks),
+            _ => marks.lost(),
         }
     }
 
     /// `fresh`: a write is on its way since now. Otherwise a *pending* that was carried here keeps its time.
     pub(super) fn seal(&self, marks: Marks, fresh: bool) -> Option<String> {
-        let Inner { config, identity, progress, .. } = &*self.0;
-        let born = progress.lock().born.as_ref().map(|(_, key)| *key);
-        let own = identity.keys.first().copied().filter(|_| identity.has_session);
-        let session = born.or(own)?;
+        let born = self.0.progress.lock().born.as_ref().map(|(_, key)| *key);
+        born.or_else(|| self.own_key()).map(|session| self.sealed(session, marks, fresh))
+    }
+
+    fn own_key(&self) -> Option<SubjectKey> {
+        let Identity { keys, has_session, .. } = &self.0.identity;
+        keys.first().copied().filter(|_| *has_session)
+    }
+
+    fn sealed(&self, session: SubjectKey, marks: Marks, fresh: bool) -> String {
+        let Inner { config, identity, .. } = &*self.0;
         let issued_at = self.issued_at(&marks, fresh);
-        Some(Token { session, issued_at, marks }.seal(&config.keys, &identity.tenant))
+        Token { session, issued_at, marks }.seal(&config.keys, &identity.tenant)
     }
 
     /// What becomes of the cookies of other sessions that this browser goes on as, with an answer that replaces its own.
@@ -268,19 +313,16 @@ impl RywContext {
     /// They say what their session began with. Where that is over (a loss that was acknowledged, something unknown that was
     /// settled), each request would bring it back, so they say the same as the session's own from then on. After a login they
     /// are nobody's any more.
-    fn slots(&self, marks: &Marks, fresh: bool) -> Slots {
-        let Inner { config, identity, required, progress, .. } = &*self.0;
+    fn slots(&self, Summary { marks, fresh, is_renamed, .. }: &Summary<'_>) -> Slots {
+        let Inner { identity, required, .. } = &*self.0;
         let cookies = &identity.cookies;
         let mut slots = Slots { removed: cookies.removed.clone(), rewritten: Vec::new() };
-        if progress.lock().is_renamed {
+        if *is_renamed {
             slots.removed.extend(cookies.kept.iter().map(|(slot, _)| *slot));
         } else if required.renewed || cookies.unsettled {
-            let issued_at = self.issued_at(marks, fresh);
             let kept = cookies.kept.iter().filter(|(slot, _)| !slots.removed.contains(slot));
-            slots.rewritten.extend(kept.map(|(slot, session)| {
-                let token = Token { session: *session, issued_at, marks: marks.clone() };
-                (*slot, token.seal(&config.keys, &identity.tenant))
-            }));
+            let sealed = |session: &SubjectKey| self.sealed(*session, Marks::clone(marks), *fresh);
+            slots.rewritten.extend(kept.map(|(slot, session)| (*slot, sealed(session))));
         }
         slots
     }

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use crate::{
     config::{Config, Permit},
     decide::{Decision, Route},
-    identify::Identity,
+    identify::{Identity, Keys},
     lookup::Required,
     outcome::Told,
     policy::Intent,
@@ -98,10 +98,17 @@ struct Progress {
 }
 
 impl Progress {
+    fn close(&mut self) {
+        self.closed = true;
+        self.permits.clear();
+    }
+
     /// Everybody whom the request's writes concern.
-    fn keys(&self, identity: &Identity) -> Vec<SubjectKey> {
-        let born = self.born.iter().map(|(_, key)| key);
-        identity.keys.iter().chain(born).chain(&self.others).copied().collect()
+    fn keys(&self, identity: &Identity) -> Keys {
+        let mut keys = Keys::from_slice(&identity.keys);
+        keys.extend(self.born.iter().map(|(_, key)| *key));
+        keys.extend_from_slice(&self.others);
+        keys
     }
 }
 
@@ -278,12 +285,8 @@ impl RywContext {
         WithContext::new(future, self.clone())
     }
 
-    fn new(config: Arc<Config>, identity: Identity, routing: Routing) -> Self {
-        let Routing { required, decision, permit } = routing;
-        let view = config.topology.as_ref().map(|topology| topology.view());
-        let lineage = view.as_ref().and_then(|view| view.lineage.as_ref());
-        let since = lineage.map(|lineage| (lineage.cluster(), lineage.current()));
-        drop(view);
+    fn new(config: Arc<Config>, identity: Identity, required: Required, routing: Routing) -> Self {
+        let Routing { decision, permit, since } = routing;
         let progress = Mutex::new(Progress { permits: permit.into_iter().collect(), ..Progress::default() });
         Self(Arc::new(Inner { config, identity, required, decision, since, progress }))
     }

@@ -3,7 +3,7 @@
 use ryw_core::{Lost, Marks, SessionId, SubjectKey, Token};
 
 use super::{
-    Inner, RywContext, Summary,
+    Inner, Progress, RywContext, Summary,
     ending::{born, seconds},
     scope,
 };
@@ -106,14 +106,14 @@ impl RywContext {
     }
 
     /// A message has ended that began when this was `known`.
-    pub(crate) fn goes_on_from(&self, known: &Known, summary: &Summary, saved: Option<&Marks>) {
+    pub(crate) fn goes_on_from(&self, known: &Known, summary: &Summary<'_>, saved: Option<&Marks>) {
         let mut progress = self.0.progress.lock();
         let now = self.known(&mut progress.known);
         let is_old = summary.marks.is_pending() && !summary.fresh;
         let since = if is_old { known.since } else { seconds(&self.0.config) };
         if now.marks == known.marks {
             // What has been found out about the unknown stays found out.
-            (now.marks, now.since) = (summary.marks.clone(), since);
+            (now.marks, now.since) = (Marks::clone(&summary.marks), since);
         } else {
             now.join(&summary.marks, since);
         }
@@ -126,13 +126,18 @@ impl RywContext {
 
     /// There is more that the session must see: for a message, of the session that it belongs to.
     pub(super) fn goes_on_after(&self, marks: &Marks) {
-        let mut progress = self.0.progress.lock();
+        let outer = self.joined_into(&mut self.0.progress.lock(), marks);
+        if let Some(outer) = outer {
+            outer.goes_on_after(marks);
+        }
+    }
+
+    /// The same for this request alone; the one that it belongs to is next.
+    pub(super) fn joined_into(&self, progress: &mut Progress, marks: &Marks) -> Option<Self> {
         if let Some(known) = &mut progress.known {
             known.join(marks, seconds(&self.0.config));
         }
-        let Some(outer) = progress.outer.clone() else { return };
-        drop(progress);
-        outer.goes_on_after(marks);
+        progress.outer.clone()
     }
 
     /// What was written after the response had begun is recorded.

@@ -48,8 +48,9 @@ impl RywContext {
             degraded: false,
             waited: Duration::ZERO,
         };
-        let routing = Routing { required: inner.required.clone(), decision, permit: None };
-        Self::new(Arc::clone(&inner.config), inner.identity.clone(), routing)
+        let since = inner.config.topology.as_ref().and_then(|topology| topology.view().era());
+        let routing = Routing { decision, permit: None, since };
+        Self::new(Arc::clone(&inner.config), inner.identity.clone(), inner.required.clone(), routing)
     }
 
     /// Whether a snapshot that the primary takes from now on is certain to show what the request has to see: a commit that

@@ -20,7 +20,7 @@ use crate::{
     decide::{Decision, Excluded, Route},
     identify::Identity,
     lookup::Required,
-    policy::Terms,
+    policy::Plain,
     route::{Attempt, Routing, attempt},
 };
 
@@ -45,28 +45,29 @@ pub(crate) enum Scope {
     #[default]
     None,
     /// A request of which nothing has to be remembered: its context is made when somebody asks for it.
-    Lazy { config: Arc<Config>, terms: Terms, tenant: Tenant },
+    Lazy { config: Arc<Config>, plain: Plain, tenant: Tenant },
     /// A request with a context.
     Ready(RywContext),
 }
 
 impl Scope {
-    pub(crate) fn new(config: Arc<Config>, identity: Identity, routing: Routing) -> Self {
-        Self::Ready(RywContext::new(config, identity, routing))
+    pub(crate) fn new(config: Arc<Config>, identity: Identity, required: Required, routing: Routing) -> Self {
+        Self::Ready(RywContext::new(config, identity, required, routing))
     }
 
     /// The context, made now if need be.
     pub(crate) fn context(&mut self) -> Option<RywContext> {
-        if let Self::Lazy { config, terms, tenant } = self {
-            let required = Required::default();
-            let routing = match attempt(config, terms, &required, Duration::ZERO, false, Excluded::These(&[])) {
+        if let Self::Lazy { config, plain, tenant } = self {
+            let (terms, required) = (config.policy.terms_of(*plain), Required::default());
+            let routing = match attempt(config, &terms, &required, Duration::ZERO, false, Excluded::These(&[])) {
                 Attempt::Routed(routing) => routing,
                 // Nothing can serve. The handler is running already, so it is the data layer that fails: no replica will
                 // do, and the primary must not be asked instead.
-                Attempt::Refused(reason) => refused(required, reason),
-                Attempt::Wait { .. } => refused(required, Reason::Behind),
+                Attempt::Refused(reason) => refused(config, reason),
+                Attempt::Wait { .. } => refused(config, Reason::Behind),
             };
-            *self = Self::new(Arc::clone(config), Identity::nobody(tenant.clone(), *terms), routing);
+            let identity = Identity::nobody(tenant.clone(), terms);
+            *self = Self::new(Arc::clone(config), identity, required, routing);
         }
         self.ready().cloned()
     }
@@ -102,10 +103,11 @@ fn swap_current(scope: &mut Scope) {
     });
 }
 
-fn refused(required: Required, reason: Reason) -> Routing {
+fn refused(config: &Config, reason: Reason) -> Routing {
     let route = Route::Replica { node: None };
     let decision = Decision { route, reason, achieved: false, degraded: false, waited: Duration::ZERO };
-    Routing { required, decision, permit: None }
+    let since = config.topology.as_ref().and_then(|topology| topology.view().era());
+    Routing { decision, permit: None, since }
 }
 
 pin_project! {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::{
     config::Config,
     observe::shown,
-    policy::{Intent, RequestHead, Terms},
+    policy::{Plain, RequestHead, Terms},
     present::Present,
     problem::Refusal,
 };
@@ -80,16 +80,9 @@ impl Identity {
     }
 
     /// A read of which nothing has to be remembered, looked up or told.
-    pub(crate) fn is_passthrough(&self) -> bool {
-        self.keys.is_empty() && self.carried.marks.is_none() && is_plain_read(&self.terms)
+    pub(crate) fn passthrough(&self) -> Option<Plain> {
+        if self.keys.is_empty() && self.carried.marks.is_none() { Plain::of(&self.terms) } else { None }
     }
-}
-
-fn is_plain_read(terms: &Terms) -> bool {
-    terms.intent == Intent::Read
-        && matches!(terms.level, Level::Eventual | Level::ReadYourWrites)
-        && terms.bound.is_none()
-        && !terms.reads_raise_marks
 }
 
 fn tenant(config: &Config, head: RequestHead<'_>) -> Tenant {
@@ -102,7 +95,7 @@ fn tenant(config: &Config, head: RequestHead<'_>) -> Tenant {
 pub(crate) enum Caller {
     /// Nobody in particular, for a read that is passed through: its head shows that at a glance.
     Nobody {
-        terms: Terms,
+        plain: Plain,
         tenant: Tenant,
     },
     Somebody(Identity),
@@ -116,15 +109,17 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>, present: Present)
     let terms = config.policy.terms(head, asked);
     let tenant = tenant(config, head);
     let tells_nothing = present.tells_nothing() && config.subjects_of.is_none() && !carriers::has_link(head);
-    if tells_nothing && is_plain_read(&terms) {
-        return Ok(Caller::Nobody { terms, tenant });
+    if tells_nothing && let Some(plain) = Plain::of(&terms) {
+        return Ok(Caller::Nobody { plain, tenant });
     }
     let session = if present.has(Present::SESSION_ID) { named_session(head)? } else { None };
 
     let mut keys = Keys::new();
     if let Some(session) = &session {
         // Newest key first. The older ones are for marks that were made before the newest key came into use.
-        keys.extend(config.keys.iter().map(|key| key.session(&tenant, session)));
+        for key in config.keys.iter() {
+            keys.push(key.session(&tenant, session));
+        }
     }
     let mut reader = Reader::new(config, &tenant, terms.level);
     if present.brings_fields() {

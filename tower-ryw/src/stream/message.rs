@@ -56,7 +56,7 @@ impl RywMessage {
         // Made already: only requests without marks have a context that is not.
         let context = scope.context().unwrap_or_else(|| outer.clone());
         context.belongs_to(&outer);
-        let guard = Guard::announced(&span, scope, announced);
+        let guard = Guard::announced(span.clone(), scope, announced);
         Self { guard, context, outer, known, span }
     }
 
@@ -91,13 +91,13 @@ impl RywMessage {
                 Some(saved)
             }
         };
-        self.context.report(&self.span, saved.as_ref());
+        let summary = self.context.summary(saved.as_ref());
+        self.context.report(&self.span, &summary);
         if let Some(saved) = &saved {
             trace::recorded(&self.span, saved.event, &saved.marks);
         }
-        let marks = saved.as_ref().map(|saved| saved.marks.clone());
-        let summary = self.context.summary(saved);
-        self.outer.goes_on_from(&self.known, &summary, marks.as_ref());
+        self.context.tell_loss(&summary);
+        self.outer.goes_on_from(&self.known, &summary, saved.as_ref().map(|saved| &saved.marks));
         self.guard.disarm();
         let token = summary.news.then(|| self.outer.token_by_now()).flatten();
         Delivered {

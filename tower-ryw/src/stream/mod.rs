@@ -96,7 +96,7 @@ impl RywStream {
     pub async fn message(&self, intent: Intent) -> Result<RywMessage, StreamError> {
         let span = trace::request();
         let (identity, known) = self.0.ask_again(intent);
-        trace::identified(&span, identity.terms.intent, identity.terms.level);
+        trace::identified(&span, || identity.terms);
         let config = Arc::clone(self.0.config());
         let loaded = lookup::load(&config, &identity);
         let required = lookup::find_out(&config, &identity, loaded).await;

@@ -145,7 +145,7 @@ impl Late {
         let ended = self.context.end();
         let effect = match by_status(trailers) {
             Outcome::Unknown => {
-                self.context.hold_unfinished(keys.clone());
+                self.context.hold_unfinished(&keys);
                 Effect::Unknown
             }
             // Whatever the call was refused for in the end, it may have written before.

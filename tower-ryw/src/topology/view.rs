@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ryw_core::{Epoch, Lineage, Lost, Mark, Marks, Position, Relation};
+use ryw_core::{ClusterId, Epoch, Lineage, Lost, Mark, Marks, Position, Relation};
 use tokio::time::Instant;
 
 /// A node that came back gets its full share of reads after this time.
@@ -161,6 +161,11 @@ impl View {
     /// What the current epoch's history does not contain and never will, when there is something among `marks`.
     #[must_use]
     pub fn lost(&self, marks: &Marks) -> Option<Lost> {
+        // Nothing is lost of the epoch that goes on, and nearly all marks are of that.
+        let is_current = |position: &Position| self.era() == Some((position.cluster(), position.epoch()));
+        if marks.positions().iter().all(is_current) {
+            return marks.lost();
+        }
         let was = self.dead_positions(marks).map(|position| position.epoch()).min();
         let found = was.zip(self.lineage.as_ref()).map(|(was, lineage)| Lost { epoch: lineage.current(), was });
         marks.lost().max(found)
@@ -202,6 +207,11 @@ impl View {
     #[must_use]
     pub fn node(&self, name: &NodeName) -> Option<&NodeView> {
         self.nodes.iter().find(|node| node.name == *name)
+    }
+
+    /// The cluster, and the epoch that is current.
+    pub(crate) fn era(&self) -> Option<(ClusterId, Epoch)> {
+        self.lineage.as_ref().map(|lineage| (lineage.cluster(), lineage.current()))
     }
 
     pub(crate) fn replicas(&self) -> impl Iterator<Item = &NodeView> {
@@ -249,9 +259,9 @@ impl NodeView {
 
     /// How much it has to do, for comparison with others: one that has just come back counts as busier than it is, so
     /// that its caches warm up before it gets its full share.
-    pub(crate) fn strain(&self, now: Instant) -> u128 {
+    pub(crate) fn strain(&self, now: impl Fn() -> Instant) -> u128 {
         const FULL: u128 = SLOW_START.as_millis();
-        let back = self.back_since.map_or(FULL, |since| now.saturating_duration_since(since).as_millis());
+        let back = self.back_since.map_or(FULL, |since| now().saturating_duration_since(since).as_millis());
         let warmth = back.clamp(FULL / 10, FULL);
         (self.load() as u128 + 1) * FULL * FULL / warmth
     }
