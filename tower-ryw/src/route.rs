@@ -9,7 +9,7 @@ use crate::{
     config::{Config, Permit},
     decide::{Decision, Excluded, Next, Question, decide},
     identify::Identity,
-    lookup::Required,
+    lookup::{Doubt, Required},
     policy::Terms,
     topology::{Topology, Who},
 };
@@ -63,7 +63,10 @@ pub(crate) fn attempt(
             next = decide(&question);
         }
     }
-    if let (Next::Serve(Decision { reason: Reason::Behind, .. }), Some(topology)) = (&next, &config.topology) {
+    // Not for what may be made up: whoever makes it up does not set how often nodes are read.
+    if let (Next::Serve(Decision { degraded: true, .. }), Some(topology)) = (&next, &config.topology)
+        && required.doubt == Doubt::None
+    {
         topology.missed();
     }
     match next {

@@ -11,7 +11,8 @@ use crate::{
     annotate::Note,
     config::Config,
     decide::Route,
-    identify::{Identity, Slot},
+    identify::{CookieName, Identity, Slot},
+    lookup::Doubt,
     observe::{Recorded, Routed},
     outcome::Told,
     policy::{Intent, Source},
@@ -78,7 +79,7 @@ impl RywContext {
             Some(_) => required.marks.clone(),
             None => Marks::pending(),
         };
-        if !dead || marks.is_unknown() {
+        if !dead || marks.is_unknown() || required.doubt == Doubt::Unmet {
             return None;
         }
         self.keys_to_mark();
@@ -179,7 +180,12 @@ impl RywContext {
         let (lost, achieved) = (self.lost_with(saved.as_ref()), self.achieves(saved.as_ref()));
         let (born, hop) = {
             let progress = progress.lock();
-            (progress.born.clone(), progress.hop.clone())
+            // A token that was asked for begins a session. Where nothing has come of that, the client is told of none, and goes on
+            // as nobody.
+            let goes_on =
+                saved.is_some() || progress.is_renamed || progress.known.is_some() || progress.outer.is_some();
+            let born = progress.born.clone().filter(|_| goes_on || !progress.hop.marks.is_none());
+            (born, progress.hop.clone())
         };
         let (route, reason) = self.served();
         let mut marks = required.marks.clone();
@@ -187,7 +193,7 @@ impl RywContext {
         let mut news = !hop.marks.is_none() || required.renewed || born.is_some();
         // What a link says goes on as the session's; what can't be believed is replaced once it is known what it stood for.
         let cookies = &identity.cookies;
-        let is_settled = !required.marks.is_unknown();
+        let is_settled = !required.marks.is_unknown() && required.doubt != Doubt::Unmet;
         let replaced = (cookies.dead || cookies.unsettled) && is_settled || cookies.crowded;
         news |= identity.has_session && identity.terms.level.follows_marks() && (identity.carried.by_link || replaced);
         if let Some(saved) = saved {
@@ -228,15 +234,16 @@ impl RywContext {
             waited: decision.waited,
             achieved,
             session,
-            token: news.then(|| self.seal(marks, fresh)).flatten(),
+            token: (news && (identity.has_session || born.is_some())).then(|| self.seal(marks, fresh)).flatten(),
             relayed: &relayed,
             set_cookie: identity.cookies.any || born.is_some(),
+            cookie: news.then(|| CookieName::of(config, &identity.tenant)).flatten(),
             slot: born.as_ref().map(|(_, key)| Slot::of(key)),
             removed: &slots.removed,
             rewritten: &slots.rewritten,
             by_link: identity.carried.by_link,
             pinned,
-            anonymous: identity.keys.is_empty() && identity.carried.marks.is_none() && born.is_none(),
+            anonymous: identity.keys.is_empty() && identity.carried.is_none() && born.is_none(),
             lost,
         };
         crate::annotate::annotate(config, note, headers);
@@ -269,11 +276,14 @@ impl RywContext {
         let cookies = &identity.cookies;
         let mut slots = Slots { removed: cookies.removed.clone(), rewritten: Vec::new() };
         if progress.lock().is_renamed {
-            slots.removed.extend(cookies.kept.iter().map(|(slot, _)| *slot));
+            let own = CookieName::of(config, &identity.tenant);
+            slots.removed.extend(cookies.kept.iter().filter_map(|(slot, _)| Some(own?.with(*slot))));
         } else if required.renewed || cookies.unsettled {
             let issued_at = self.issued_at(marks, fresh);
-            let kept = cookies.kept.iter().filter(|(slot, _)| !slots.removed.contains(slot));
-            slots.rewritten.extend(kept.map(|(slot, session)| {
+            let own = CookieName::of(config, &identity.tenant);
+            let is_removed = |slot: Slot| own.is_some_and(|own| slots.removed.contains(&own.with(slot)));
+            let kept: SmallVec<[_; 2]> = cookies.kept.iter().filter(|(slot, _)| !is_removed(*slot)).collect();
+            slots.rewritten.extend(kept.into_iter().map(|(slot, session)| {
                 let token = Token { session: *session, issued_at, marks: marks.clone() };
                 (*slot, token.seal(&config.keys, &identity.tenant))
             }));
@@ -290,7 +300,7 @@ impl RywContext {
 /// Cookies beside the session's own, with the answer that sets it.
 #[derive(Debug, Default)]
 struct Slots {
-    removed: SmallVec<[Slot; 2]>,
+    removed: SmallVec<[CookieName; 2]>,
     rewritten: Vec<(Slot, String)>,
 }
 
