@@ -9,7 +9,7 @@ use ryw_core::{Level, Lost, Reason, SessionId, wire};
 use crate::{
     config::{Config, CookiePolicy},
     decide::Route,
-    identify::Slot,
+    identify::{CookieName, Slot},
 };
 
 /// What a response is told about its request.
@@ -25,10 +25,12 @@ pub(crate) struct Note<'a> {
     /// Tokens of other services that were called, as they came.
     pub(crate) relayed: &'a [HeaderValue],
     pub(crate) set_cookie: bool,
+    /// What the browser calls the session's cookie.
+    pub(crate) cookie: Option<CookieName>,
     /// Where the browser keeps the session that was born.
     pub(crate) slot: Option<Slot>,
     /// What it need not keep any more.
-    pub(crate) removed: &'a [Slot],
+    pub(crate) removed: &'a [CookieName],
     /// What it keeps of other sessions that it goes on as, where that is over.
     pub(crate) rewritten: &'a [(Slot, String)],
     /// A link that was shared has brought it.
@@ -65,18 +67,19 @@ pub(crate) fn annotate(config: &Config, note: Note<'_>, headers: &mut HeaderMap)
     }
     if let Some(token) = note.token {
         if note.set_cookie
-            && let Some(name) = config.cookie.name()
+            && let Some(name) = note.cookie
         {
             let age = i64::try_from(config.token_max_age.as_secs()).unwrap_or(i64::MAX);
             set_cookie(headers, config, name, &token, age);
             if let Some(slot) = note.slot {
-                set_cookie(headers, config, &slot.name(name), &token, age);
+                set_cookie(headers, config, name.with(slot), &token, age);
             }
             for (slot, token) in note.rewritten {
-                set_cookie(headers, config, &slot.name(name), token, age);
+                set_cookie(headers, config, name.with(*slot), token, age);
             }
-            for slot in note.removed.iter().filter(|slot| note.slot != Some(**slot)) {
-                set_cookie(headers, config, &slot.name(name), "", 0);
+            let born = note.slot.map(|slot| name.with(slot));
+            for name in note.removed.iter().filter(|name| born != Some(**name)) {
+                set_cookie(headers, config, *name, "", 0);
             }
         }
         set(headers, &wire::TOKEN, token);
@@ -145,8 +148,8 @@ fn route(note: &Note<'_>) -> String {
     text
 }
 
-fn set_cookie(headers: &mut HeaderMap, config: &Config, name: &str, value: &str, age: i64) {
-    let cookie = Cookie::build((name, value))
+fn set_cookie(headers: &mut HeaderMap, config: &Config, name: CookieName, value: &str, age: i64) {
+    let cookie = Cookie::build((name.to_string(), value))
         .path("/")
         .secure(config.cookie == CookiePolicy::Secure)
         .http_only(true)
@@ -214,6 +217,7 @@ mod tests {
                         token: None,
                         relayed: &[],
                         set_cookie: false,
+                        cookie: None,
                         slot: None,
                         removed: &[],
                         rewritten: &[],

@@ -50,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) event_ids: bool,
     pub(crate) tell_route: bool,
     pub(crate) budget: Budget,
+    pub(crate) unproven: Allowance,
     pub(crate) stats: Stats,
     pub(crate) decision_log: Option<DecisionLog>,
     pub(crate) observer: Option<Arc<dyn Observe>>,
@@ -61,7 +62,7 @@ pub enum CookiePolicy {
     /// No cookies: clients carry headers.
     Off,
     /// `__Host-ryw`, and `__Host-ryw-` with 8 hexadecimal digits for each session that was begun, which browsers accept over
-    /// https (and from localhost) only. The default.
+    /// https (and from localhost) only. Those of a tenant have a dot and 8 digits behind `ryw`. The default.
     Secure,
     /// `ryw` and `ryw-…` without the `Secure` attribute, for development over plain http. Never use it in production.
     InsecureForDevelopment,
@@ -138,6 +139,33 @@ impl Budget {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// So many a second, and as many at once (the generic cell rate algorithm, with one number).
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    per_second: u32,
+    /// When those that were taken are over.
+    taken_until: Mutex<Option<Instant>>,
+}
+
+impl Allowance {
+    pub(crate) const fn new(per_second: u32) -> Self {
+        Self { per_second, taken_until: Mutex::new(None) }
+    }
+
+    /// Whether there is one left; if so, it is taken.
+    pub(crate) fn take(&self) -> bool {
+        let Some(each) = Duration::from_secs(1).checked_div(self.per_second) else { return false };
+        let now = Instant::now();
+        let mut taken_until = self.taken_until.lock();
+        let until = taken_until.map_or(now, |until| until.max(now)) + each;
+        let is_left = until.duration_since(now) <= Duration::from_secs(1);
+        if is_left {
+            *taken_until = Some(until);
+        }
+        is_left
     }
 }
 
@@ -219,5 +247,17 @@ mod tests {
         drop(a);
         assert!(budget.take().is_some());
         assert!(Budget::new(0).take().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_allowance_is_a_number_a_second_and_comes_back_with_time() {
+        let allowance = Allowance::new(5);
+        let taken = |allowance: &Allowance| (0..100).filter(|_| allowance.take()).count();
+        assert_eq!((taken(&allowance), taken(&allowance)), (5, 0));
+        tokio::time::advance(Duration::from_millis(400)).await;
+        assert_eq!(taken(&allowance), 2);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(taken(&allowance), 5, "and does not pile up");
+        assert!(!Allowance::new(0).take());
     }
 }

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::{
-    lookup::Required,
+    lookup::{Doubt, Required},
     policy::{Intent, Terms},
     topology::{NodeName, NodeState, NodeView, View},
 };
@@ -138,7 +138,7 @@ fn primary(reason: Reason, waited: Duration) -> Next {
 /// Without positions: a write is taken to be everywhere once its window is over. Only the levels that windows can
 /// stand for are served by replicas.
 fn by_window(question: &Question<'_>) -> Next {
-    let Question { terms, required, .. } = question;
+    let Question { terms, required, waited, .. } = question;
     let marks = &required.marks;
     let reason = match terms.level {
         _ if matches!(question.excluded, Excluded::All) => Reason::NoReplica,
@@ -147,6 +147,9 @@ fn by_window(question: &Question<'_>) -> Next {
             return any_replica(reason);
         }
         _ if required.store_failed => Reason::StoreUnavailable,
+        Level::ReadYourWrites if marks.is_none() && required.doubt == Doubt::Unmet && !terms.reads_raise_marks => {
+            return unmet(None, *waited);
+        }
         _ if terms.bound.is_some() || terms.reads_raise_marks => Reason::UnknownMarks,
         Level::ReadYourWrites if marks.is_none() => return any_replica(Reason::NoMarks),
         Level::ReadYourWrites if marks.is_pending() => Reason::Window,
@@ -159,6 +162,12 @@ fn by_window(question: &Question<'_>) -> Next {
 fn any_replica(reason: Reason) -> Next {
     let route = Route::Replica { node: None };
     Next::Serve(Decision { route, reason, achieved: true, degraded: false, waited: Duration::ZERO })
+}
+
+/// Whoever has brought a token that nobody believes is served as if there were none, and told so.
+fn unmet(node: Option<NodeName>, waited: Duration) -> Next {
+    let (route, reason) = (Route::Replica { node }, Reason::UnknownMarks);
+    Next::Serve(Decision { route, reason, achieved: false, degraded: false, waited })
 }
 
 fn by_position(question: &Question<'_>, view: &View) -> Next {
@@ -192,10 +201,11 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
         level if level.follows_marks() && marks.is_unknown() && required.store_failed => Reason::StoreUnavailable,
         level if level.follows_marks() && marks.is_unknown() => Reason::UnknownMarks,
         _ => match choose(question, view) {
+            Some(node) if required.doubt == Doubt::Unmet => return unmet(Some(node.name.clone()), *waited),
             Some(node) => return Next::Serve(on_replica(question, view, node)),
             None => match worth_waiting_for(question, view) {
                 Some(offset) => return Next::Wait { offset },
-                None => Reason::Behind,
+                None => required.cause.unwrap_or(Reason::Behind),
             },
         },
     };
@@ -225,7 +235,7 @@ fn shows(terms: &Terms, marks: &Marks, view: &View, primary: &NodeView) -> bool 
         return true;
     }
     let visible = view.lineage.as_ref().zip(primary.visible);
-    visible.is_some_and(|(lineage, visible)| marks.relation_to(lineage, visible) == Relation::Reached)
+    visible.is_some_and(|(lineage, visible)| view.relation_in(lineage, marks, visible) == Relation::Reached)
 }
 
 /// What a missing guard lets through, where a test has taken it away.
@@ -296,14 +306,16 @@ fn on_replica(question: &Question<'_>, view: &View, node: &NodeView) -> Decision
 /// this database, and nobody waits for it.
 fn worth_waiting_for(question: &Question<'_>, view: &View) -> Option<u64> {
     let marks = &question.required.marks;
-    if !question.may_wait || !question.terms.level.follows_marks() {
+    // Nobody waits for what may be made up.
+    let is_proven = question.required.doubt != Doubt::Heeded;
+    if !question.may_wait || !question.terms.level.follows_marks() || !is_proven {
         return None;
     }
     let primary = view.primary()?;
     if view.relation(marks, primary) != Relation::Reached {
         return None;
     }
-    marks.positions().iter().map(|position| position.offset()).max()
+    view.own(marks).positions().iter().map(|position| position.offset()).max()
 }
 
 struct Rungs {
@@ -376,6 +388,7 @@ mod tests {
             lineage: Some(Lineage::new(CLUSTER, EPOCH)),
             primary: Some(0),
             nodes: std::iter::once(primary).chain(replicas).collect(),
+            beginning: None,
         }
     }
 
@@ -390,6 +403,7 @@ mod tests {
         primary_up: bool,
         replicas_up: bool,
         store_failed: bool,
+        doubt: Doubt,
         positions: bool,
         waited: u64,
     }
@@ -406,6 +420,7 @@ mod tests {
             primary_up: true,
             replicas_up: true,
             store_failed: false,
+            doubt: Doubt::None,
             positions: true,
             waited: 0,
         }
@@ -432,8 +447,9 @@ mod tests {
             required: &Required {
                 marks: case.marks.clone(),
                 store_failed: case.store_failed,
-                renewed: false,
-                acknowledged: false,
+                doubt: case.doubt,
+                cause: (case.doubt == Doubt::Heeded).then_some(Reason::UnknownMarks),
+                ..Required::default()
             },
             view: case.positions.then_some(&view),
             now: &Now(Cell::new(Some(now))),
@@ -588,6 +604,23 @@ mod tests {
             }
         });
         assert_eq!(names.collect::<Vec<_>>(), ["r1", "r3", "r1", "r3"]);
+    }
+
+    #[test]
+    fn what_is_not_proven_is_not_waited_for_and_told_by_its_cause() {
+        for (doubt, replica, expected) in [
+            (Doubt::None, 50, "wait 80"),
+            (Doubt::Heeded, 50, "primary unknown-marks degraded"),
+            (Doubt::Heeded, 80, "r1 caught-up"),
+            (Doubt::Unmet, 80, "r1 unknown-marks missed"),
+            (Doubt::Unmet, 50, "wait 80"),
+        ] {
+            for level in FOLLOW_MARKS {
+                let replicas: &'static [(u64, u64)] = if replica == 50 { &[(50, 0)] } else { &[(80, 0)] };
+                let case = Case { doubt, may_wait: true, ..case(level, Marks::at(at(80)), replicas) };
+                check(&case, expected);
+            }
+        }
     }
 
     #[test]

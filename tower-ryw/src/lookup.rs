@@ -4,7 +4,7 @@
 //! positions, that is answered by sampling the primary once, after the loss was noticed: whatever was forgotten lies
 //! at or before the sample. A floor from before a failover is renewed in the same way.
 
-use ryw_core::{Loaded, Marks, Position, StoreError, StoreFuture, Unsettled, Update};
+use ryw_core::{Loaded, Marks, Position, Reason, Relation, StoreError, StoreFuture, Unsettled, Update};
 use tokio::time::timeout;
 
 use crate::{
@@ -25,6 +25,26 @@ pub(crate) struct Required {
     pub(crate) renewed: bool,
     /// Something that was lost has been acknowledged with this request.
     pub(crate) acknowledged: bool,
+    /// What became of tokens that can't be believed.
+    pub(crate) doubt: Doubt,
+    /// Why replicas would have to be fresher than for what is known alone.
+    pub(crate) cause: Option<Reason>,
+}
+
+/// What became of tokens that can't be believed.
+///
+/// A user whose key was rotated out loses nothing by that, and whoever makes tokens up gets nothing that a request without one
+/// would not: a replica that has what such a token says serves at once. Where none has, nobody waits, and the
+/// [allowance](crate::RywLayerBuilder::unproven_reads) says how many of these reads the primary serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// There are none, or they make no difference.
+    #[default]
+    None,
+    /// What they say is among the marks.
+    Heeded,
+    /// What they say is not: the session may not see all that it has written, and is told so.
+    Unmet,
 }
 
 /// How far a lookup has come.
@@ -75,11 +95,55 @@ pub(crate) fn required(
     } else {
         marks.join(&floor);
     }
-    let required = Required { marks, store_failed, renewed: false, acknowledged: false };
+    let doubt = heed(config, identity, &mut marks);
+    let cause = (doubt == Doubt::Heeded).then_some(Reason::UnknownMarks);
+    let required = Required { marks, store_failed, doubt, cause, ..Required::default() };
     if view.is_some_and(|view| needs_sample(view, &identity.terms, identity.acknowledges, &required.marks)) {
         Lookup::Unsettled(required, unsettled.into_vec())
     } else {
         Lookup::Done(required)
+    }
+}
+
+/// Joins what tokens that can't be believed say, if that may be heeded.
+fn heed(config: &Config, identity: &Identity, marks: &mut Marks) -> Doubt {
+    let Identity { terms, carried, .. } = identity;
+    if carried.hint.is_none() {
+        return Doubt::None;
+    }
+    if terms.intent == Intent::Write || !terms.level.follows_marks() {
+        // It decides nothing, and is answered by the write's own position.
+        marks.join(&Marks::unknown());
+        return Doubt::None;
+    }
+    let view = config.topology.as_ref().map(|topology| topology.view());
+    if marks.is_unknown() && view.is_some() {
+        // The sample that answers for this contains whatever else there is.
+        return Doubt::None;
+    }
+    let hint = view.as_ref().map_or_else(|| carried.hint.clone(), |view| plausible(view, &carried.hint));
+    if marks.covers(&hint) {
+        return Doubt::None;
+    }
+    let mut both = marks.clone();
+    both.join(&hint);
+    let is_known = !both.is_unknown() && !both.is_pending();
+    let is_reached = |view: &View| view.replicas().any(|node| view.relation(&both, node) == Relation::Reached);
+    if is_known && view.is_some_and(|view| is_reached(&view)) || config.unproven.take() {
+        *marks = both;
+        Doubt::Heeded
+    } else {
+        Doubt::Unmet
+    }
+}
+
+/// What a token says that can't be believed: no more than what is there. Positions that the primary has not written, and those
+/// of another cluster or epoch, would be signed with the answer as if they were somebody's.
+fn plausible(view: &View, hint: &Marks) -> Marks {
+    let hint = view.own(hint);
+    match view.primary() {
+        Some(primary) if view.relation(&hint, primary) == Relation::Reached => hint,
+        _ => Marks::unknown(),
     }
 }
 
@@ -139,6 +203,13 @@ pub(crate) async fn settle(
         required.marks = required.marks.without(&told);
     }
     required.renewed |= required.marks.is_open_in(sampled.epoch());
+    if required.cause.is_none() {
+        let view = topology.view();
+        let known = required.marks.clone().without_unknown();
+        let is_served = view.replicas().any(|node| view.relation(&known, node) == Relation::Reached);
+        let cause = if required.store_failed { Reason::StoreUnavailable } else { Reason::UnknownMarks };
+        required.cause = is_served.then_some(cause);
+    }
     required.marks = required.marks.settled_by(sampled);
     required
 }

@@ -9,7 +9,7 @@ use crate::{
     config::{Config, Permit},
     decide::{Decision, Excluded, Next, Now, Question, decide},
     identify::Identity,
-    lookup::Required,
+    lookup::{Doubt, Required},
     policy::Terms,
     topology::{Topology, View, Who},
 };
@@ -71,7 +71,10 @@ pub(crate) fn attempt_in(
             next = decide(&question);
         }
     }
-    if let (Next::Serve(Decision { reason: Reason::Behind, .. }), Some(topology)) = (&next, &config.topology) {
+    // Not for what may be made up: whoever makes it up does not set how often nodes are read.
+    if let (Next::Serve(Decision { degraded: true, .. }), Some(topology)) = (&next, &config.topology)
+        && required.doubt == Doubt::None
+    {
         topology.missed();
     }
     match next {

@@ -11,7 +11,8 @@ use crate::{
     annotate::Note,
     config::Config,
     decide::Route,
-    identify::{Identity, Keys, Slot},
+    identify::{CookieName, Identity, Keys, Slot},
+    lookup::Doubt,
     observe::{Recorded, Routed},
     outcome::Told,
     policy::{Intent, Source},
@@ -89,7 +90,8 @@ impl RywContext {
     pub(crate) fn replace_dead_cookie(&self) -> Option<Saved> {
         let Inner { identity, required, config, .. } = &*self.0;
         let dead = identity.cookies.any && !identity.has_session && identity.terms.level.follows_marks();
-        if !dead || config.topology.is_some() && required.marks.is_unknown() {
+        let is_settled = required.doubt != Doubt::Unmet && (config.topology.is_none() || !required.marks.is_unknown());
+        if !dead || !is_settled {
             return None;
         }
         let marks = match &config.topology {
@@ -212,7 +214,15 @@ impl RywContext {
 
     fn summary_of(&self, progress: &Progress, saved: Option<&Saved>) -> Summary<'_> {
         let Inner { config, identity, required, .. } = &*self.0;
-        let (hop, born) = (&progress.hop, progress.born.clone());
+        let hop = &progress.hop;
+        // A token that was asked for begins a session. Where nothing has come of that, the client is told of none, and goes on
+        // as nobody.
+        let goes_on = saved.is_some()
+            || progress.is_renamed
+            || progress.known.is_some()
+            || progress.outer.is_some()
+            || !hop.marks.is_none();
+        let born = progress.born.clone().filter(|_| goes_on);
         let own_loss = self.lost_with(saved);
         // What others have lost they have counted themselves.
         let lost = own_loss.max(hop.lost);
@@ -223,7 +233,7 @@ impl RywContext {
         let mut news = !hop.marks.is_none() || required.renewed || born.is_some();
         // What a link says goes on as the session's; what can't be believed is replaced once it is known what it stood for.
         let cookies = &identity.cookies;
-        let is_settled = !required.marks.is_unknown();
+        let is_settled = !required.marks.is_unknown() && required.doubt != Doubt::Unmet;
         let replaced = (cookies.dead || cookies.unsettled) && is_settled || cookies.crowded;
         news |= identity.has_session && identity.terms.level.follows_marks() && (identity.carried.by_link || replaced);
         if let Some(saved) = saved {
@@ -273,12 +283,13 @@ impl RywContext {
             token: key.filter(|_| news).map(|key| self.sealed(key, marks.into_owned(), fresh)),
             relayed: &relayed,
             set_cookie: identity.cookies.any || born.is_some(),
+            cookie: news.then(|| CookieName::of(config, &identity.tenant)).flatten(),
             slot: born.as_ref().map(|(_, key)| Slot::of(key)),
             removed: &slots.removed,
             rewritten: &slots.rewritten,
             by_link: identity.carried.by_link,
             pinned,
-            anonymous: identity.keys.is_empty() && identity.carried.marks.is_none() && born.is_none(),
+            anonymous: identity.keys.is_empty() && identity.carried.is_none() && born.is_none(),
             lost,
         };
         crate::annotate::annotate(config, note, headers);
@@ -314,15 +325,18 @@ impl RywContext {
     /// settled), each request would bring it back, so they say the same as the session's own from then on. After a login they
     /// are nobody's any more.
     fn slots(&self, Summary { marks, fresh, is_renamed, .. }: &Summary<'_>) -> Slots {
-        let Inner { identity, required, .. } = &*self.0;
+        let Inner { config, identity, required, .. } = &*self.0;
         let cookies = &identity.cookies;
         let mut slots = Slots { removed: cookies.removed.clone(), rewritten: Vec::new() };
+        let own = || CookieName::of(config, &identity.tenant);
         if *is_renamed {
-            slots.removed.extend(cookies.kept.iter().map(|(slot, _)| *slot));
+            slots.removed.extend(cookies.kept.iter().filter_map(|(slot, _)| Some(own()?.with(*slot))));
         } else if required.renewed || cookies.unsettled {
-            let kept = cookies.kept.iter().filter(|(slot, _)| !slots.removed.contains(slot));
+            let own = own();
+            let is_removed = |slot: Slot| own.is_some_and(|own| slots.removed.contains(&own.with(slot)));
+            let kept: SmallVec<[_; 2]> = cookies.kept.iter().filter(|(slot, _)| !is_removed(*slot)).collect();
             let sealed = |session: &SubjectKey| self.sealed(*session, Marks::clone(marks), *fresh);
-            slots.rewritten.extend(kept.map(|(slot, session)| (*slot, sealed(session))));
+            slots.rewritten.extend(kept.into_iter().map(|(slot, session)| (*slot, sealed(session))));
         }
         slots
     }
@@ -336,7 +350,7 @@ impl RywContext {
 /// Cookies beside the session's own, with the answer that sets it.
 #[derive(Debug, Default)]
 struct Slots {
-    removed: SmallVec<[Slot; 2]>,
+    removed: SmallVec<[CookieName; 2]>,
     rewritten: Vec<(Slot, String)>,
 }
 

@@ -244,6 +244,9 @@ impl RywContext {
     /// A token with everything the session must see so far, to put into a job or a message. A write of this very
     /// request is in it once the handler has told its position; a session is born if it has none. `None` when a request without
     /// a session has not written.
+    ///
+    /// Where the request turns out not to write after all, that session is the token's alone: the client is not told of it, and
+    /// no store has heard of it.
     #[must_use]
     pub fn token(&self) -> Option<String> {
         let (marks, fresh) = self.so_far();

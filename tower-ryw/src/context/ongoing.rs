@@ -42,8 +42,7 @@ impl RywContext {
         let carried = Carried {
             marks: identify::aged_since(config, known.marks.clone(), known.since),
             pending_since: known.since,
-            foreign: Vec::new(),
-            by_link: false,
+            ..Carried::default()
         };
         let again = Identity {
             session: identity.session.clone(),

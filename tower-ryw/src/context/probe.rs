@@ -60,7 +60,7 @@ impl RywContext {
         let Some(topology) = &inner.config.topology else { return false };
         let view = topology.view();
         let Some((lineage, primary)) = view.lineage.as_ref().zip(view.primary()) else { return false };
-        let shows = |visible| inner.required.marks.relation_to(lineage, visible) == Relation::Reached;
+        let shows = |visible| view.relation_in(lineage, &inner.required.marks, visible) == Relation::Reached;
         !primary.synchronous || primary.visible.is_some_and(shows)
     }
 

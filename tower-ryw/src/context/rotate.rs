@@ -3,6 +3,7 @@
 use ryw_core::{Mark, Marks, SessionId, Update};
 
 use super::{Inner, RywContext};
+use crate::lookup::Doubt;
 
 impl RywContext {
     /// The client's session is called `to` from here on: the response names it, and its token and cookie are the new session's.
@@ -31,6 +32,9 @@ impl RywContext {
         let key = config.keys.newest().session(&identity.tenant, to);
         let mut marks = identity.carried.marks.clone();
         marks.join(&required.marks);
+        if !identity.carried.hint.is_none() && required.doubt != Doubt::Heeded {
+            marks.join(&Marks::unknown());
+        }
         {
             let mut progress = progress.lock();
             progress.born = Some((to.clone(), key));

@@ -10,6 +10,7 @@ use ryw_core::{
 use super::{Inner, RywContext};
 use crate::{
     decide::{Decision, Excluded, Route, out_of_order},
+    lookup::Doubt,
     outcome::Told,
     policy::{Intent, Terms},
     record::Run,
@@ -54,12 +55,12 @@ impl RywContext {
         let in_time = |bound| topology.fresh_as_of(position).is_some_and(|since| since.elapsed() <= bound);
         let Some(lineage) = view.lineage.as_ref().filter(|lineage| lineage.continues(position)) else { return false };
         // Less than what the level demands was allowed, within a bound, and the response says so.
-        if !decision.achieved {
+        if !decision.achieved && required.doubt != Doubt::Unmet {
             return ladder.stale.is_some_and(in_time);
         }
         let reached = [&required.marks, &self.0.progress.lock().hop.marks]
             .iter()
-            .all(|marks| marks.relation_to(lineage, position) == Relation::Reached);
+            .all(|marks| view.relation_in(lineage, marks, position) == Relation::Reached);
         (!level.follows_marks() || reached) && bound.is_none_or(in_time)
     }
 

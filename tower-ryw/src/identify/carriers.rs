@@ -8,7 +8,7 @@ use ryw_core::{
 };
 use smallvec::SmallVec;
 
-use super::{Carried, Keys, aged_since, link_is_over};
+use super::{Carried, CookieName, Keys, Slot, age, faded, link_is_over};
 use crate::{config::Config, policy::RequestHead, present::Present};
 
 static BAGGAGE: HeaderName = HeaderName::from_static("baggage");
@@ -30,16 +30,12 @@ pub(crate) struct Cookies {
     pub(crate) kept: SmallVec<[(Slot, SubjectKey); 1]>,
     /// What one of them says may have to be found out anew by each request.
     pub(crate) unsettled: bool,
-    /// The slots that the next answer which sets a cookie takes away.
-    pub(crate) removed: SmallVec<[Slot; 2]>,
+    /// Those that the next answer which sets a cookie takes away.
+    pub(crate) removed: SmallVec<[CookieName; 2]>,
 }
 
 /// Cookies that one answer takes away, each of which is a hundred bytes of it.
 const MAX_REMOVED: usize = 2 * wire::MAX_COOKIES;
-
-/// Tells the cookies apart in which sessions were begun: the start of the session's key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot(u32);
 
 /// By what a token came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +49,8 @@ enum Carrier {
 
 /// Joins all tokens of a request.
 ///
-/// A token that can't be believed is never an error: it makes the marks unknown, so a forger gains nothing and a user
-/// loses nothing.
+/// A token that can't be believed is never an error. What it says is kept apart, and heeded where that costs nothing: a forger
+/// gains nothing and a user loses nothing.
 pub(super) struct Reader<'a> {
     config: &'a Config,
     tenant: &'a Tenant,
@@ -83,7 +79,7 @@ impl<'a> Reader<'a> {
         for text in values.chain(all(Present::BAGGAGE, &BAGGAGE).flat_map(in_baggage)) {
             self.count += 1;
             if self.count > wire::MAX_TOKENS {
-                self.carried.marks.join(&Marks::unknown());
+                self.carried.hint.join(&Marks::unknown());
             } else if let Ok(Some(session)) = self.token(text, Carrier::Field)
                 && keys.is_empty()
             {
@@ -94,9 +90,14 @@ impl<'a> Reader<'a> {
 
     pub(super) fn cookies(&mut self, head: RequestHead<'_>, keys: &mut Keys) -> Cookies {
         let mut found = Cookies::default();
-        let Some(name) = self.config.cookie.name() else { return found };
+        let own = CookieName::of(self.config, self.tenant);
+        let (Some(base), Some(own)) = (self.config.cookie.name(), own) else { return found };
         let headers = head.headers.get_all(header::COOKIE).iter();
-        let mut cookies: SmallVec<[_; 4]> = headers.flat_map(|value| cookies(value.as_bytes(), name)).collect();
+        let (mut cookies, mut others) = (SmallVec::<[_; 4]>::new(), SmallVec::<[_; 4]>::new());
+        for (name, token) in headers.flat_map(|value| cookies_of(value.as_bytes(), base)) {
+            if name.is_beside(own) { cookies.push((name.slot(), token)) } else { others.push((name, token)) }
+        }
+        self.others(others, &mut found);
         // The session's own first: it is the one that the browser goes on with.
         cookies.sort_by_key(|(slot, _)| slot.is_some());
         found.any = !cookies.is_empty();
@@ -104,9 +105,11 @@ impl<'a> Reader<'a> {
         if found.crowded {
             self.carried.marks.join(&Marks::unknown());
             // The others are still too many then, and go with another answer: a response has no room for all of them.
-            found.removed.extend(cookies.iter().filter_map(|(slot, _)| *slot).take(MAX_REMOVED));
+            found.removed.extend(cookies.iter().filter_map(|(slot, _)| Some(own.with((*slot)?))).take(MAX_REMOVED));
         }
         let mut sessions: SmallVec<[(&[u8], SubjectKey); 4]> = SmallVec::new();
+        // What others say is not these cookies' to settle.
+        let hint = self.carried.hint.clone();
         for (slot, token) in cookies.into_iter().take(wire::MAX_COOKIES) {
             // A session that has just begun is in two.
             let known = sessions.iter().find(|(other, _)| *other == token).map(|(_, session)| *session);
@@ -115,14 +118,15 @@ impl<'a> Reader<'a> {
                 Ok(None) => continue,
                 Err(()) => {
                     found.dead = true;
-                    found.removed.extend(slot.filter(|slot| !found.removed.contains(slot)));
+                    let name = slot.map(|slot| own.with(slot));
+                    found.removed.extend(name.filter(|name| !found.removed.contains(name)));
                     continue;
                 }
             };
             sessions.push((token, session));
             if let Some(slot) = slot {
                 found.kept.push((slot, session));
-                found.unsettled |= self.carried.marks.is_unknown();
+                found.unsettled |= self.carried.marks.is_unknown() || self.carried.hint != hint;
             }
             if !keys.contains(&session) {
                 keys.push(session);
@@ -131,24 +135,42 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// The tokens in the URL. They are joined, and name nobody.
-    pub(super) fn link(&mut self, head: RequestHead<'_>) {
+    /// The cookies of other tenants. A handler may have written to this tenant from there, so what they say is heeded like
+    /// that of a token which can't be believed, and what they don't know is theirs to find out.
+    fn others(&mut self, others: SmallVec<[(CookieName, &[u8]); 4]>, found: &mut Cookies) {
+        let peek = |token| Token::peek(std::str::from_utf8(token).ok()?).ok();
+        let mut others: SmallVec<[_; 4]> = others.into_iter().map(|(name, token)| (peek(token), name)).collect();
+        others.sort_by_key(|(said, _)| said.as_ref().map(|said| said.token.issued_at));
+        // The browser need not keep those that nobody has come back to for the longest time.
+        let surplus = others.len().saturating_sub(wire::MAX_COOKIES);
+        found.removed.extend(others.iter().map(|(_, name)| *name).take(surplus.min(wire::MAX_COOKIES)));
+        for said in others.into_iter().skip(surplus).filter_map(|(said, _)| said) {
+            let marks = self.said(&said.token).without_unknown();
+            self.carried.hint.join(&marks);
+        }
+    }
+
+    /// The tokens in the URL. They are joined, and name nobody. Returns whether one of them is believed, so that whoever
+    /// follows it is to see what it says.
+    pub(super) fn link(&mut self, head: RequestHead<'_>) -> bool {
+        let mut is_shown = false;
         for token in links(head) {
             self.count += 1;
             if self.count > wire::MAX_TOKENS {
-                self.carried.marks.join(&Marks::unknown());
-                return;
+                self.carried.hint.join(&Marks::unknown());
+                return is_shown;
             }
             // Links live for longer than keys: that it is over needs no key to be read, and to lie about it gains nothing.
             match Token::peek(token) {
                 Ok(said) if link_is_over(self.config, said.token.issued_at) => self.over(),
                 _ => {
                     // Whom it names is of no interest.
-                    let _ = self.token(token.as_bytes(), Carrier::Link);
+                    is_shown |= self.token(token.as_bytes(), Carrier::Link).is_ok();
                     self.carried.by_link = true;
                 }
             }
         }
+        is_shown
     }
 
     /// Joins one token, and tells whose it is, if it says so. `Err` when it can't be believed.
@@ -160,18 +182,13 @@ impl<'a> Reader<'a> {
                 Ok(None)
             }
             Ok(token) => {
-                let marks = aged_since(self.config, token.marks, token.issued_at);
-                if marks.is_pending() {
-                    self.carried.pending_since = self.carried.pending_since.max(token.issued_at);
-                }
-                if !is_on(Bug::StoreLossFailover) {
-                    self.carried.marks.join(&marks);
-                }
+                self.believe(&token, carrier);
                 Ok(Some(token.session).filter(|session| *session != SubjectKey::NOBODY))
             }
             Err(error) => {
                 self.config.token_refused(error);
-                self.carried.marks.join(&Marks::unknown());
+                let said = text.and_then(Token::peek).map_or_else(|_| Marks::unknown(), |said| self.said(&said.token));
+                self.carried.hint.join(&said);
                 let elsewhere = matches!(
                     error,
                     TokenError::BadSignature | TokenError::OtherTenant | TokenError::UnsupportedVersion
@@ -185,6 +202,30 @@ impl<'a> Reader<'a> {
                 Err(())
             }
         }
+    }
+
+    fn believe(&mut self, token: &Token, carrier: Carrier) {
+        let mut marks = self.said(token);
+        if marks.is_pending() {
+            self.carried.pending_since = self.carried.pending_since.max(token.issued_at);
+        }
+        if age(self.config, token.issued_at) > self.config.token_max_age {
+            self.carried.hint.join(&marks);
+            return;
+        }
+        if carrier == Carrier::Link && marks.is_unknown() {
+            // One link is followed by many, each of whom would have it found out anew.
+            marks = marks.without_unknown();
+            self.carried.hint.join(&Marks::unknown());
+        }
+        if !is_on(Bug::StoreLossFailover) {
+            self.carried.marks.join(&marks);
+        }
+    }
+
+    /// What a token says by now, whether it is to be believed or not.
+    fn said(&self, token: &Token) -> Marks {
+        faded(self.config, token.marks.clone(), age(self.config, token.issued_at))
     }
 
     /// Another service may be able to check it.
@@ -203,40 +244,17 @@ impl<'a> Reader<'a> {
     /// A link that is too old says nothing, and who asks for more than to see one's own writes is told nothing less.
     fn over(&mut self) {
         if self.level > Level::ReadYourWrites {
-            self.carried.marks.join(&Marks::unknown());
+            self.carried.hint.join(&Marks::unknown());
         }
     }
 }
 
-impl Slot {
-    pub(crate) fn of(session: &SubjectKey) -> Self {
-        let [a, b, c, d, ..] = *session.as_bytes();
-        Self(u32::from_be_bytes([a, b, c, d]))
-    }
-
-    /// The cookie's name, where the session's is `name`.
-    pub(crate) fn name(self, name: &str) -> String {
-        format!("{name}-{:08x}", self.0)
-    }
-
-    /// Only what [`name`](Self::name) has written.
-    fn parse(digits: &[u8]) -> Option<Self> {
-        let digits = digits.strip_prefix(b"-").filter(|digits| digits.len() == 8)?;
-        let is_ours = digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-        let digits = std::str::from_utf8(digits).ok().filter(|_| is_ours)?;
-        u32::from_str_radix(digits, 16).ok().map(Self)
-    }
-}
-
-/// The values of all cookies of this name, and of those with a slot behind it. Byte by byte: what else is in the header may be
-/// no text at all.
-fn cookies<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = (Option<Slot>, &'a [u8])> {
+/// The values of all cookies that are called so, in whatever tenant. Byte by byte: what else is in the header may be no text at all.
+fn cookies_of<'a>(header: &'a [u8], base: &'static str) -> impl Iterator<Item = (CookieName, &'a [u8])> {
     header.split(|byte| *byte == b';').filter_map(move |pair| {
-        let rest = pair.trim_ascii().strip_prefix(name.as_bytes())?;
-        let end = rest.iter().position(|byte| *byte == b'=')?;
-        let (slot, value) = (rest[..end].trim_ascii(), rest[end + 1..].trim_ascii());
-        let slot = if slot.is_empty() { None } else { Some(Slot::parse(slot)?) };
-        Some((slot, value))
+        let pair = pair.trim_ascii();
+        let end = pair.iter().position(|byte| *byte == b'=')?;
+        Some((CookieName::parse(base, pair[..end].trim_ascii())?, pair[end + 1..].trim_ascii()))
     })
 }
 

@@ -3,6 +3,7 @@
 //! Pure: looks at the head of the request only. `carriers` reads the tokens, wherever they are.
 
 mod carriers;
+mod cookie;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,13 +15,14 @@ use tokio::time::Instant;
 use crate::{
     config::Config,
     observe::shown,
-    policy::{Plain, RequestHead, Terms},
+    policy::{Intent, Plain, RequestHead, Terms},
     present::Present,
     problem::Refusal,
 };
 
+pub(crate) use carriers::Cookies;
 use carriers::Reader;
-pub(crate) use carriers::{Cookies, Slot};
+pub(crate) use cookie::{CookieName, Slot};
 
 pub(crate) type Keys = SmallVec<[SubjectKey; 2]>;
 
@@ -29,6 +31,8 @@ pub(crate) type Keys = SmallVec<[SubjectKey; 2]>;
 pub(crate) struct Carried {
     /// What must be visible.
     pub(crate) marks: Marks,
+    /// What those say that can't be believed.
+    pub(crate) hint: Marks,
     /// When the youngest token that says *pending* was issued, in seconds since 1970. A token that hands it on keeps
     /// this time: a write does not stay on its way for longer because its session asks again.
     pub(crate) pending_since: u32,
@@ -37,6 +41,13 @@ pub(crate) struct Carried {
     pub(crate) foreign: Vec<HeaderValue>,
     /// A link that was shared says something.
     pub(crate) by_link: bool,
+}
+
+impl Carried {
+    /// Whether they say nothing about what must be visible.
+    pub(crate) fn is_none(&self) -> bool {
+        self.marks.is_none() && self.hint.is_none()
+    }
 }
 
 /// Who asks, and on what terms.
@@ -81,7 +92,8 @@ impl Identity {
 
     /// A read of which nothing has to be remembered, looked up or told.
     pub(crate) fn passthrough(&self) -> Option<Plain> {
-        if self.keys.is_empty() && self.carried.marks.is_none() { Plain::of(&self.terms) } else { None }
+        let brings_nothing = self.keys.is_empty() && self.carried.is_none() && self.carried.foreign.is_empty();
+        if brings_nothing { Plain::of(&self.terms) } else { None }
     }
 }
 
@@ -106,7 +118,7 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>, present: Present)
         end_to_end(head)?;
     }
     let asked = if present.has(Present::CONSISTENCY_LEVEL) { asked_level(head)? } else { None };
-    let terms = config.policy.terms(head, asked);
+    let mut terms = config.policy.terms(head, asked);
     let tenant = tenant(config, head);
     let tells_nothing = present.tells_nothing() && config.subjects_of.is_none() && !carriers::has_link(head);
     if tells_nothing && let Some(plain) = Plain::of(&terms) {
@@ -126,8 +138,12 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>, present: Present)
         reader.fields(head, present, &mut keys);
     }
     let cookies = if present.has(Present::COOKIE) { reader.cookies(head, &mut keys) } else { Cookies::default() };
-    reader.link(head);
+    let is_shown = reader.link(head);
     let carried = reader.finish();
+    if is_shown && terms.intent == Intent::Read {
+        // Whoever shares a link means that it is seen. Nobody but this service can make one that says so.
+        terms.level = terms.level.max(Level::ReadYourWrites.min(config.policy.maximum));
+    }
     let has_session = !keys.is_empty();
     if let Some(subjects_of) = &config.subjects_of {
         for subject in subjects_of(head) {
@@ -189,20 +205,26 @@ pub(crate) fn open(config: &Config, tenant: &Tenant, text: &str) -> Result<Marks
 
 /// Whether a link that was made at this time, in seconds since 1970, says nothing any more.
 fn link_is_over(config: &Config, since: u32) -> bool {
-    config.clock.now().saturating_sub(Duration::from_secs(since.into())) > config.link_max_age
+    age(config, since) > config.link_max_age
+}
+
+/// How long ago this was, in seconds since 1970.
+fn age(config: &Config, since: u32) -> Duration {
+    config.clock.now().saturating_sub(Duration::from_secs(since.into()))
 }
 
 /// What was known at this time, in seconds since 1970, now.
 pub(crate) fn aged_since(config: &Config, marks: Marks, since: u32) -> Marks {
-    aged(config, marks, config.clock.now().saturating_sub(Duration::from_secs(since.into())))
+    aged(config, marks, age(config, since))
 }
 
-/// What a token says once it has grown old. Its *pending* is over after the window (issue times are whole seconds):
-/// from then on nobody knows where the write landed, or, without positions, every replica is taken to have it.
 fn aged(config: &Config, marks: Marks, age: Duration) -> Marks {
-    if age > config.token_max_age {
-        return Marks::unknown();
-    }
+    if age > config.token_max_age { Marks::unknown() } else { faded(config, marks, age) }
+}
+
+/// What a token says after a while. Its *pending* is over after the window (issue times are whole seconds): from then on
+/// nobody knows where the write landed, or, without positions, every replica is taken to have it.
+fn faded(config: &Config, marks: Marks, age: Duration) -> Marks {
     if !marks.is_pending() || age <= config.window.longest().saturating_add(Duration::from_secs(1)) {
         return marks;
     }

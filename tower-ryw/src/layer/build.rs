@@ -7,7 +7,7 @@ use ryw_core::{Keyring, Level, MarkStore};
 use super::{RywLayer, RywLayerBuilder};
 use crate::{
     clock::Clock,
-    config::{Budget, Config, Doubts},
+    config::{Allowance, Budget, Config, Doubts},
     error::{ConfigError, ConfigErrorKind, MAX_WAIT},
     guarded::{Disk, Guarded},
     memory::LocalStore,
@@ -55,6 +55,7 @@ impl RywLayerBuilder {
             event_ids,
             tell_route,
             primary_budget,
+            unproven_reads,
             log_decisions,
             observer,
         } = self;
@@ -119,6 +120,7 @@ impl RywLayerBuilder {
             event_ids,
             tell_route,
             budget: Budget::new(primary_budget),
+            unproven: Allowance::new(unproven_reads),
             stats: Stats::new(),
             decision_log: log_decisions.then(DecisionLog::default),
             observer,

@@ -85,6 +85,7 @@ pub struct RywLayerBuilder {
     event_ids: bool,
     tell_route: bool,
     primary_budget: usize,
+    unproven_reads: u32,
     log_decisions: bool,
     observer: Option<Arc<dyn Observe>>,
 }
@@ -131,6 +132,7 @@ impl RywLayer {
             event_ids: false,
             tell_route: true,
             primary_budget: 256,
+            unproven_reads: 5,
             log_decisions: false,
             observer: None,
         }

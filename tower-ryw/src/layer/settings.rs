@@ -217,7 +217,7 @@ impl RywLayerBuilder {
         self
     }
 
-    /// How old a token may be; an older one makes its session's marks unknown. Default: 24 h.
+    /// How old a token may be; an older one is not believed, see [`unproven_reads`](Self::unproven_reads). Default: 24 h.
     pub const fn token_max_age(mut self, age: Duration) -> Self {
         self.token_max_age = age;
         self
@@ -255,6 +255,17 @@ impl RywLayerBuilder {
     /// How many reads at a time may be on the primary only because no replica is fresh enough. Default: 256.
     pub const fn primary_budget(mut self, reads: usize) -> Self {
         self.primary_budget = reads;
+        self
+    }
+
+    /// How many reads a second the primary may serve for tokens that can't be believed (forged, damaged, signed with a key that is
+    /// not active any more) where no replica has what they say. Default: 5.
+    ///
+    /// Such a read never waits. Beyond this number a replica serves it as if there were no token, and the response says
+    /// `X-Consistency-Enforced: false` and `reason=unknown-marks`. Whoever has such a token for an honest reason needs the
+    /// primary at most once, as long as the answer replaces it (cookies, named sessions).
+    pub const fn unproven_reads(mut self, per_second: u32) -> Self {
+        self.unproven_reads = per_second;
         self
     }
 

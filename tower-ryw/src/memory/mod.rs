@@ -16,7 +16,7 @@ use ryw_core::{Loaded, MarkStore, Marks, Position, StoreFuture, SubjectKey, Unse
 use tokio::time::Instant;
 
 use crate::sync::Mutex;
-use shard::{Floor, Shard, Tick};
+use shard::{Floor, SINCE_START, Shard, Tick};
 
 const SHARDS: usize = 64;
 
@@ -176,6 +176,10 @@ impl MarkStore for LocalStore {
         for Unsettled { key, stamp } in unsettled {
             self.0.shard(key).lock().settle(key, *stamp, now, at);
         }
+        if unsettled.iter().any(|unsettled| unsettled.stamp == SINCE_START) {
+            // All parts have known nothing since then: one sample is late enough for every one of them.
+            self.0.shards.iter().for_each(|shard| shard.lock().settle_start(now, at));
+        }
         StoreFuture::ready(())
     }
 
@@ -249,6 +253,19 @@ mod tests {
         store.settle(&loaded.unsettled, Some(at(70))).now().unwrap().unwrap();
         assert_eq!(load(&store, 1).marks, Marks::at(at(70)), "the floor is the sampled position");
         assert!(store.is_empty(), "and nobody got an entry for it");
+        for other in 2..1000 {
+            assert_eq!(load(&store, other).marks, Marks::at(at(70)), "nor has anybody else to ask");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_forgotten_after_the_start_is_not_settled_with_it() {
+        let store = LocalStore::builder().capacity(64).build();
+        let early = load(&store, 1).unsettled;
+        // Every part forgets somebody whose write nobody knows the place of.
+        (0..2000).for_each(|n| join(&store, n, Marks::unknown(), None));
+        store.settle(&early, Some(at(70))).now().unwrap().unwrap();
+        assert!((3000..4000).all(|n| load(&store, n).marks.is_unknown()), "the sample may be from before that");
     }
 
     #[tokio::test(start_paused = true)]

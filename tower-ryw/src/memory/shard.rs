@@ -54,6 +54,9 @@ pub(super) struct Floor {
     unknown_count: u64,
 }
 
+/// The stamp of a floor that has not become unknown since the store was made.
+pub(super) const SINCE_START: Stamp = Stamp(1);
+
 impl Shard {
     pub(super) fn new(capacity: usize, ttl: Tick, floor: Floor) -> Self {
         Self {
@@ -143,6 +146,13 @@ impl Shard {
                 }
             }
             None => self.floor.settle(stamp, now, at),
+        }
+    }
+
+    /// The same for the floor, where it is that of the start.
+    pub(super) fn settle_start(&mut self, now: Tick, at: Option<Position>) {
+        if self.floor.stamp() == SINCE_START {
+            self.floor.settle(SINCE_START, now, at);
         }
     }
 

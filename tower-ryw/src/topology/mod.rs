@@ -243,6 +243,7 @@ impl Topology {
             elect(&mut view);
             if let Some((asked, written)) = view.primary().and_then(|node| node.asked_at.zip(node.applied)) {
                 writer.history.remember(asked, written);
+                view.beginning = view.beginning.filter(|at| at.epoch() == written.epoch()).or(Some(written));
             }
             // A new epoch changes who has reached what, also where every node has kept its role.
             let same = lineage == view.lineage && before.iter().eq(view.nodes.iter().map(|node| &node.state));

@@ -25,6 +25,8 @@ pub struct View {
     pub(crate) lineage: Option<Lineage>,
     pub(crate) primary: Option<usize>,
     pub(crate) nodes: Vec<NodeView>,
+    /// Where the primary was when this process first read it in this epoch.
+    pub(crate) beginning: Option<Position>,
 }
 
 /// One node, as last read.
@@ -152,10 +154,33 @@ impl View {
     #[must_use]
     pub fn relation(&self, marks: &Marks, node: &NodeView) -> Relation {
         match (&self.lineage, node.applied) {
-            (Some(lineage), Some(applied)) => marks.relation_to(lineage, applied),
+            (Some(lineage), Some(applied)) => self.relation_in(lineage, marks, applied),
             _ if marks.positions().is_empty() => Relation::Reached,
             _ => Relation::NotYet,
         }
+    }
+
+    /// How `marks` relate to whoever has applied everything up to `applied`.
+    ///
+    /// Another cluster's positions can't be compared with this one's. What of them this one has at all (it is the other one's
+    /// successor) came with it, before it was first served from: whoever has what the primary had then has that too.
+    pub(crate) fn relation_in(&self, lineage: &Lineage, marks: &Marks, applied: Position) -> Relation {
+        match (marks.relation_to(lineage, applied), self.beginning) {
+            (Relation::Foreign, Some(beginning)) => {
+                let mut own = self.own(marks);
+                own.join(&Marks::at(beginning));
+                own.relation_to(lineage, applied)
+            }
+            (relation, _) => relation,
+        }
+    }
+
+    /// The positions of this cluster, and whether something is unknown or on its way.
+    pub(crate) fn own(&self, marks: &Marks) -> Marks {
+        let is_own = |at: &&Position| self.lineage.as_ref().is_none_or(|lineage| at.cluster() == lineage.cluster());
+        let flags = [(marks.is_unknown(), Mark::Unknown), (marks.is_pending(), Mark::Pending)];
+        let flags = flags.into_iter().filter_map(|(is_so, mark)| is_so.then_some(mark));
+        marks.positions().iter().filter(is_own).copied().map(Mark::At).chain(flags).collect()
     }
 
     /// What the current epoch's history does not contain and never will, when there is something among `marks`.

@@ -47,7 +47,7 @@ async fn bytes_that_are_no_text_are_refused_or_ignored() {
 
 #[tokio::test(start_paused = true)]
 async fn tokens_that_are_none_cost_freshness_nothing() {
-    let fixture = with_positions(|b| b).settled().await;
+    let fixture = with_positions(|b| b.unproven_reads(100)).settled().await;
     let token = fixture.put("/v/a", &[session("me")], "1").await.header("ryw-token").unwrap().to_owned();
     let last = if token.ends_with('A') { 'Q' } else { 'A' };
     let broken = format!("{}{last}", &token[..token.len() - 1]);

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use axum::{Router, http::HeaderValue, routing::get};
+use axum::{
+    Router,
+    http::HeaderValue,
+    routing::{get, post},
+};
 use ryw_core::{Keyring, Marks, Tenant, Token};
 use ryw_testing::lagging::LaggingStore;
 use tower_ryw::{NodeName, Route, RywContext, RywLayer};
@@ -142,4 +146,33 @@ async fn where_else_a_read_may_go_depends_on_what_calls_have_brought() {
     cluster.set("p", primary(1, 100)).await;
     let answer = client.send("GET", "/it", &[session("me")]).await;
     assert_eq!(answer.body, "Some(Primary)", "r2 is at 80, and what was called is at 95");
+}
+
+/// A job is queued before it is known whether anything is written.
+#[tokio::test(start_paused = true)]
+async fn a_token_of_a_request_that_does_not_write_leaves_nothing_behind() {
+    let store = store();
+    let layer = RywLayer::builder().positions(store.topology().clone()).build().unwrap();
+    let marks = layer.local_store().clone();
+    let token = |ryw: RywContext, written: bool| async move {
+        let token = ryw.token().unwrap();
+        if !written {
+            ryw.mark_not_written();
+        }
+        token
+    };
+    let routes = Router::new()
+        .route("/refused", post(move |ryw| token(ryw, false)))
+        .route("/written", post(move |ryw| token(ryw, true)));
+    let fixture = Fixture { app: values(store.clone()).merge(routes).layer(layer), store };
+    let refused = fixture.send("POST", "/refused", &[], "").await;
+    for name in ["x-session-id", "ryw-token", "set-cookie"] {
+        assert_eq!(refused.header(name), None, "{name}");
+    }
+    assert!(marks.is_empty());
+    // The job goes on with it all the same.
+    assert_eq!(fixture.get("/v/a", &[("ryw-token", &refused.body)]).await.status, 200);
+    let written = fixture.send("POST", "/written", &[], "").await;
+    assert!(written.header("x-session-id").is_some() && written.header("set-cookie").is_some());
+    assert_eq!(marks.len(), 1);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tower_ryw::{Key, RywLayer};
+use tower_ryw::{Key, RequestHead, RywLayer};
 
 use crate::harness::{Answer, Fixture, LAG, values, with_positions};
 
@@ -196,4 +196,92 @@ async fn of_a_flood_of_them_an_answer_takes_away_what_it_has_room_for() {
         jar.take(&answer);
         assert!(jar.0.len() < before, "{before}");
     }
+}
+
+/// Nobody knows what became of the first write of all. Its session's cookie and that of its birth are the same then.
+#[tokio::test(start_paused = true)]
+async fn what_a_birth_does_not_know_is_found_out_once() {
+    let plain = with_positions(|b| b.signing_key(key())).settled().await;
+    let layer = RywLayer::builder()
+        .cookie(tower_ryw::CookiePolicy::InsecureForDevelopment)
+        .positions(plain.store.topology().clone())
+        .ladder(tower_ryw::Ladder::new().wait(std::time::Duration::ZERO))
+        .signing_key(key())
+        .build()
+        .unwrap();
+    let fails = axum::routing::put(|| async { http::StatusCode::INTERNAL_SERVER_ERROR });
+    let app = values(plain.store.clone()).route("/fails", fails).layer(layer);
+    let (fixture, mut jar) = (Fixture { app, store: plain.store.clone() }.settled().await, Jar::default());
+    let failed = jar.put(&fixture, "/fails", "1").await;
+    jar.take(&failed);
+    assert!(failed.status == 500 && jar.0.len() == 2, "{jar:?}");
+    // Elsewhere there is nothing but what the browser brings.
+    let elsewhere = elsewhere(&fixture).await;
+    tokio::time::sleep(LAG * 4).await;
+    elsewhere.put("/v/b", &[], "1").await;
+    let read = jar.get(&elsewhere, "/v/a").await;
+    assert!(read.route().starts_with("primary;reason=unknown-marks"), "it is found out: {}", read.route());
+    jar.take(&read);
+    tokio::time::sleep(LAG * 2).await;
+    elsewhere.put("/v/b", &[], "2").await;
+    let read = jar.get(&elsewhere, "/v/a").await;
+    assert!(read.route().starts_with("replica"), "and not again: {}", read.route());
+    assert_eq!(read.cookie(), None);
+}
+
+/// The tenant is the query.
+async fn tenants() -> Fixture {
+    let tenant = |head: RequestHead<'_>| head.uri.query()?.parse().ok();
+    with_positions(|b| b.signing_key(key()).tenant(tenant)).settled().await
+}
+
+/// Instances without marks of their own: nothing but its cookies makes them show what it has written.
+#[tokio::test(start_paused = true)]
+async fn a_browser_that_goes_from_one_tenant_to_another_and_back_loses_nothing() {
+    let fixture = tenants().await;
+    let mut jar = Jar::default();
+    jar.take(&jar.put(&fixture, "/v/a?acme", "1").await);
+    let acme = jar.clone();
+    jar.take(&jar.put(&fixture, "/v/b?other", "2").await);
+    jar.take(&jar.put(&fixture, "/v/c", "3").await);
+    assert_eq!(jar.0.len(), 6, "{jar:?}");
+    for path in ["/v/a?acme", "/v/b?other", "/v/c"] {
+        jar.take(&jar.get(&fixture, path).await);
+    }
+    for (path, written) in [("/v/a?acme", "1"), ("/v/b?other", "2"), ("/v/c", "3")] {
+        let read = jar.get(&fixture, path).await;
+        assert_eq!(read.body, written, "{path}");
+        assert_eq!(read.cookie(), None, "there is nothing to replace");
+    }
+    // A handler may have written to a third tenant from one of these.
+    let read = jar.get(&fixture, "/v/a?third").await;
+    assert!(read.body == "1" && read.route().contains("unknown-marks"), "{read:?}");
+    // Whoever puts one tenant's cookie under another's name has made no session of it.
+    let token = acme.0.values().next().unwrap();
+    for name in jar.0.keys().filter(|name| !acme.0.contains_key(*name)) {
+        let mut swapped = Jar::default();
+        swapped.0.insert(name.clone(), token.clone());
+        for path in ["/v/b?other", "/v/c", "/v/a?third"] {
+            let read = swapped.get(&fixture, path).await;
+            assert!(read.status == 200 && !read.route().contains("caught-up"), "{name} {path}: {read:?}");
+            let honest = read.route().starts_with("primary") || read.header("x-consistency-enforced") == Some("false");
+            assert!(honest, "{name} {path}: {read:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_tenants_those_whom_nobody_comes_back_to_are_forgotten() {
+    let fixture = tenants().await;
+    let (mut jar, mut names) = (Jar::default(), Vec::new());
+    for n in 0..40 {
+        let before = jar.0.clone();
+        jar.take(&jar.put(&fixture, &format!("/v/a?t{n}"), "1").await);
+        names.push(jar.0.keys().filter(|name| !before.contains_key(*name)).cloned().collect::<Vec<_>>());
+        tokio::time::sleep(LAG).await;
+        let length = jar.header().len();
+        assert!(jar.0.len() <= 20 && length < 4096, "{n}: {} cookies, {length} bytes", jar.0.len());
+    }
+    let has = |n: usize| names[n].len() == 2 && names[n].iter().all(|name| jar.0.contains_key(name));
+    assert!((33..40).all(has) && !(0..30).any(has), "{jar:?}");
 }

@@ -38,6 +38,7 @@ mod strict;
 mod threats;
 mod tokens;
 mod trace;
+mod unproven;
 mod unfinished;
 mod wait;
 mod watched;

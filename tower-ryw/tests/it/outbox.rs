@@ -319,7 +319,7 @@ async fn a_damaged_file_makes_everybody_unknown() {
     next.client.get(&[ME]).await;
     sleep(Duration::from_secs(1)).await;
     let read = shared.instance().client.get(&[ME]).await;
-    assert!(read.route().starts_with("primary;reason=behind"), "{}", read.route());
+    assert!(read.route().starts_with("primary;reason=unknown-marks"), "{}", read.route());
 }
 
 #[tokio::test(start_paused = true)]

@@ -283,7 +283,8 @@ async fn everybody_who_served_counts() {
 #[tokio::test(start_paused = true)]
 async fn reads_with_dead_cookies_do_not_fill_the_store() {
     let store = LaggingStore::builder().replicas(1).start();
-    let layer = eager(store.topology()).cookie(CookiePolicy::InsecureForDevelopment).build().unwrap();
+    let layer =
+        eager(store.topology()).cookie(CookiePolicy::InsecureForDevelopment).unproven_reads(100).build().unwrap();
     let marks = layer.local_store().clone();
     let fixture = Fixture { app: values(store.clone()).layer(layer), store };
     for _ in 0..100 {

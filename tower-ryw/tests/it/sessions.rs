@@ -90,10 +90,13 @@ async fn tenants_do_not_share_sessions() {
     let written = fixture.put("/v/a?acme", &[session("me")], "1").await;
     assert_eq!(fixture.get("/v/a?acme", &[session("me")]).await.body, "1");
     assert_eq!(fixture.get("/v/a?other", &[session("me")]).await.body, "nothing");
-    // A token of one tenant says nothing to another, except that it can't be believed.
+    // A token of one tenant makes nobody a session of another; where it says that something was written, that is seen.
     let token = written.header("ryw-token").unwrap();
     let read = fixture.get("/v/a?other", &[("ryw-token", token)]).await;
-    assert!(read.route().starts_with("primary"), "{}", read.route());
+    assert!(read.route().starts_with("primary;reason=unknown-marks"), "{}", read.route());
+    tokio::time::sleep(LAG * 2).await;
+    let read = fixture.get("/v/a?other", &[("ryw-token", token)]).await;
+    assert!(read.route().starts_with("replica"), "{}", read.route());
 }
 
 #[tokio::test(start_paused = true)]

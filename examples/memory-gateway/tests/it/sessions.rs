@@ -25,7 +25,8 @@ async fn a_session_is_born_with_the_first_write() {
     let session = born.header("x-session-id").expect("a session");
     assert!(session.len() == 32 && session.bytes().all(|byte| byte.is_ascii_hexdigit()), "{session}");
     let token = born.header("ryw-token").expect("a token");
-    assert_eq!(cookie(&born), format!("ryw={token}"));
+    let (name, value) = cookie(&born).split_once('=').unwrap();
+    assert!(name.starts_with("ryw.") && value == token, "each tenant has a cookie of its own: {}", cookie(&born));
     let attributes = born.header("set-cookie").unwrap();
     for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age="] {
         assert!(attributes.contains(attribute), "{attributes}");
