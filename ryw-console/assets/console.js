@@ -111,7 +111,7 @@ function showHealth() {
   document.title = status === 'ok' ? 'Read-your-writes' : `${status}: Read-your-writes`;
   // Numbers in the texts change all the time; that alone is nothing new.
   const key = JSON.stringify(findings.map(({ status, check, node }) => [status, check, node]));
-  const titles = { degraded: 'Degraded: it serves, but look at this', critical: 'Critical: requests fail, or soon will' };
+  const titles = { degraded: 'Degraded: it serves, but look at this', critical: 'Critical: somebody has to act now' };
   $('banner').hidden = status === 'ok' || dismissed === key;
   $('banner').dataset.status = status;
   $('banner').dataset.key = key;

@@ -36,7 +36,7 @@ pub enum Status {
     Ok,
     /// It serves, but somebody should look at it.
     Degraded,
-    /// Some requests fail, or soon will.
+    /// Somebody has to act now: requests fail, or soon will, or what stands in for a failure is not there.
     Critical,
 }
 

@@ -338,14 +338,16 @@ async fn doubtful(given: Option<Broken>) -> World {
 
 #[tokio::test]
 async fn a_called_service_that_does_not_answer_makes_the_callers_session_unknown() {
-    for path in ["give-up/k", "fail/k", "touch/k"] {
+    // The last one is a failure of its own, which promises nothing.
+    for (path, enforced) in [("give-up/k", "true"), ("fail/k", "true"), ("touch/k", "false")] {
         let world = doubtful(None).await;
         let (client, name) = (caller(), [("x-session-id", "me")]);
         world.settle_twin(&name).await;
         ask(&plain(), "GET", world.front, "notes/k", &name).await;
         let answer = ask(&client, "GET", world.front, path, &name).await;
         assert!(answer.headers().contains_key("ryw-token"), "{path} {:?}", answer.headers());
-        assert_eq!(answer.headers()["x-consistency-enforced"], "true", "{path}");
+        assert_eq!(answer.headers()["x-consistency-enforced"], enforced, "{path}");
+        assert_eq!(answer.status().is_server_error(), enforced == "false", "{path}");
         let read = ask(&client, "GET", world.twin, "notes/k", &name).await;
         assert_eq!(read.status(), StatusCode::OK, "{path} {:?}", read.headers());
         let read = ask(&plain(), "GET", world.front, "notes/k", &name).await;
