@@ -1,7 +1,7 @@
 //! Which of the headers that the layer looks at a request has: found in one pass over their names. Most requests have none
 //! of them, and to look each one up would hash ten names.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 /// A set of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +19,18 @@ impl Present {
     /// What only a response may say.
     pub(crate) const ANSWERS: Self = Self(1 << 8);
     pub(crate) const CONNECTION: Self = Self(1 << 9);
+    /// More than one value that names the session.
+    pub(crate) const SESSION_IDS: Self = Self(1 << 10);
 
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let found = headers.keys().map(|name| match name.as_str() {
-            "x-session-id" => Self::SESSION_ID,
+    /// Those of a request, and what names its session: nearly every request that is not passed through has that.
+    pub(crate) fn of(headers: &HeaderMap) -> (Self, Option<&HeaderValue>) {
+        let mut session = None;
+        let found = headers.iter().map(|(name, value)| match name.as_str() {
+            "x-session-id" if session.is_some() => Self::SESSION_IDS,
+            "x-session-id" => {
+                session = Some(value);
+                Self::SESSION_ID
+            }
             "x-consistency-level" => Self::CONSISTENCY_LEVEL,
             "ryw-token" => Self::TOKEN,
             "ryw-lost" => Self::LOST,
@@ -34,7 +42,7 @@ impl Present {
             "ryw-route" | "x-consistency-enforced" => Self::ANSWERS,
             _ => Self(0),
         });
-        Self(found.fold(0, |all, Self(one)| all | one))
+        (Self(found.fold(0, |all, Self(one)| all | one)), session)
     }
 
     /// Nothing that tells who asks, or at which level.
@@ -76,20 +84,24 @@ mod tests {
         ];
         let mut all = HeaderMap::new();
         all.insert(header::HOST, HeaderValue::from_static("notes.example"));
-        assert!(Present::of(&all) == Present(0) && Present(0).tells_nothing());
+        assert!(Present::of(&all) == (Present(0), None) && Present(0).tells_nothing());
         for (name, expected) in cases {
             let mut alone = HeaderMap::new();
-            alone.append(name, HeaderValue::from_static("a"));
+            let value = HeaderValue::from_static("a");
+            let session = (expected == Present::SESSION_ID).then_some(&value);
+            alone.append(name, value.clone());
+            assert_eq!(Present::of(&alone), (expected, session), "{name}");
             alone.append(name, HeaderValue::from_static("b"));
-            assert_eq!(Present::of(&alone), expected, "{name}");
+            let several = session.map_or(Present(0), |_| Present::SESSION_IDS);
+            assert_eq!(Present::of(&alone), (Present(expected.0 | several.0), session), "{name}");
             assert_eq!(
                 expected.tells_nothing(),
                 matches!(expected, Present::CONTENT_TYPE | Present::ANSWERS | Present::CONNECTION),
                 "{name}"
             );
             all.insert(name, HeaderValue::from_static("a"));
-            assert!(Present::of(&all).has(expected), "{name}");
+            assert!(Present::of(&all).0.has(expected), "{name}");
         }
-        assert_eq!(Present::of(&all), Present((1 << 10) - 1));
+        assert_eq!(Present::of(&all).0, Present((1 << 10) - 1));
     }
 }

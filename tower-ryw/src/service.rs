@@ -68,7 +68,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let present = Present::of(request.headers());
+        let (mut present, mut named) = Present::of(request.headers());
         let protocol =
             if present.has(Present::CONTENT_TYPE) { Protocol::of(request.headers()) } else { Protocol::Http };
         if !self.config.enabled {
@@ -81,8 +81,9 @@ where
             for name in [&wire::ROUTE, &wire::CONSISTENCY_ENFORCED] {
                 request.headers_mut().remove(name);
             }
+            (present, named) = Present::of(request.headers());
         }
-        let identity = match identify(&self.config, (&request).into(), present) {
+        let identity = match identify(&self.config, (&request).into(), present, named) {
             Ok(Caller::Somebody(identity)) => identity,
             Ok(Caller::Nobody { plain, tenant }) => {
                 trace::identified(&span, || self.config.policy.terms_of(plain));

@@ -113,7 +113,13 @@ pub(crate) enum Caller {
     Somebody(Identity),
 }
 
-pub(crate) fn identify(config: &Config, head: RequestHead<'_>, present: Present) -> Result<Caller, Refusal> {
+/// `named`: what names the session first.
+pub(crate) fn identify(
+    config: &Config,
+    head: RequestHead<'_>,
+    present: Present,
+    named: Option<&HeaderValue>,
+) -> Result<Caller, Refusal> {
     if present.has(Present::CONNECTION) {
         end_to_end(head)?;
     }
@@ -124,7 +130,10 @@ pub(crate) fn identify(config: &Config, head: RequestHead<'_>, present: Present)
     if tells_nothing && let Some(plain) = Plain::of(&terms) {
         return Ok(Caller::Nobody { plain, tenant });
     }
-    let session = if present.has(Present::SESSION_ID) { named_session(head)? } else { None };
+    let session = match named {
+        Some(value) => Some(named_session(head, present, value)?),
+        None => None,
+    };
 
     let mut keys = Keys::new();
     if let Some(session) = &session {
@@ -182,15 +191,14 @@ fn asked_level(head: RequestHead<'_>) -> Result<Option<Level>, Refusal> {
     level.map(Some).map_err(|error| bad(format!("X-Consistency-Level: {error}")))
 }
 
-fn named_session(head: RequestHead<'_>) -> Result<Option<SessionId>, Refusal> {
-    let mut names = head.headers.get_all(&wire::SESSION_ID).iter();
-    let Some(value) = names.next() else { return Ok(None) };
-    if names.any(|other| other != value) {
+fn named_session(head: RequestHead<'_>, present: Present, value: &HeaderValue) -> Result<SessionId, Refusal> {
+    let all = || head.headers.get_all(&wire::SESSION_ID).iter();
+    if present.has(Present::SESSION_IDS) && all().any(|other| other != value) {
         return Err(bad(
             "X-Session-ID is given more than once, with different values: a request belongs to one session".into(),
         ));
     }
-    SessionId::try_from(value).map(Some).map_err(|error| bad(format!("X-Session-ID: {error}")))
+    SessionId::try_from(value).map_err(|error| bad(format!("X-Session-ID: {error}")))
 }
 
 fn bad(detail: String) -> Refusal {
