@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::{Body, HttpBody},
     extract::{DefaultBodyLimit, Path, Request, State, rejection::PathRejection},
-    http::{StatusCode, header},
+    http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -37,6 +37,7 @@ pub(crate) struct App {
 pub(crate) fn memory(app: App) -> Router {
     Router::new()
         .route("/v1/memory/{tenant}/{key}", get(read).put(write).delete(remove))
+        .route("/v1/memory/{tenant}/{key}/link", get(link))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here: try /v1/memory/{tenant}/{key}"))
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
@@ -56,6 +57,13 @@ async fn read(State(app): State<App>, place: Place) -> Result<Response, Problem>
         Some(value) => Ok(([(header::CONTENT_TYPE, "application/octet-stream")], value).into_response()),
         None => Err(Problem::new(StatusCode::NOT_FOUND, "this tenant has no value under this key")),
     }
+}
+
+/// The value's address for somebody else, who sees there what this session sees, for as long as links say something.
+async fn link(place: Place, context: Option<RywContext>, uri: Uri) -> Result<String, Problem> {
+    checked(place)?;
+    let value = uri.path().strip_suffix("/link").unwrap_or(uri.path());
+    Ok(context.map_or_else(|| value.to_owned(), |context| context.share_link(value)))
 }
 
 async fn write(State(app): State<App>, place: Place, request: Request) -> Result<StatusCode, Problem> {

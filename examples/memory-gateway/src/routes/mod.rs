@@ -15,6 +15,9 @@ pub(crate) use operators::{Insight, measured, operators, statistics};
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let accepted = match uri.path() {
         "/v1/ask" => "POST",
+        path if path.starts_with("/v1/memory/") && path.ends_with("/link") && path.matches('/').count() == 5 => {
+            "GET and HEAD"
+        }
         path if path.starts_with("/v1/memory/") => "GET, HEAD, PUT and DELETE",
         _ => "GET and HEAD",
     };

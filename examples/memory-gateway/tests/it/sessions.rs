@@ -144,3 +144,19 @@ async fn a_tenant_in_another_spelling_is_the_same_tenant() {
     let read = gateway.get(NOTE, &headers).await;
     assert_eq!(read.text(), "fresh", "{read:?}");
 }
+
+/// At EVENTUAL, which is what the gateway serves who asks for nothing.
+#[tokio::test]
+async fn whoever_follows_a_link_sees_what_was_shared() {
+    let gateway = Gateway::start(&LATE).await;
+    let born = gateway.put(NOTE, &[], "fresh").await;
+    let mine = [("x-session-id", born.header("x-session-id").unwrap())];
+    let link = gateway.get(&format!("{NOTE}/link"), &mine).await.text();
+    assert!(link.starts_with("/v1/memory/acme/note?ryw="), "{link}");
+    assert_eq!(gateway.get(&link, &[]).await.text(), "fresh");
+    assert_eq!(gateway.get(NOTE, &[]).await.status, 404, "the replicas do lag");
+    let nothing = gateway.get("/v1/memory/acme/other%20note/link", &[]).await;
+    assert!(nothing.text().starts_with("/v1/memory/acme/other%20note"), "{nothing:?}");
+    let wrong = gateway.send("PUT", &format!("{NOTE}/link"), &[], "x").await;
+    assert!(wrong.status == 405 && wrong.text().contains("GET and HEAD"), "{wrong:?}");
+}
