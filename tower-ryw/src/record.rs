@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     decide::Route,
     guarded::Guarded,
+    lookup,
     observe::Recorded,
     topology::{Incarnation, NodeName, Topology},
 };
@@ -102,6 +103,7 @@ pub(crate) fn record_now(config: &Config, keys: &[SubjectKey], effect: Effect) -
 pub(crate) async fn record(
     config: Arc<Config>,
     keys: Vec<SubjectKey>,
+    required: Marks,
     effect: Effect,
     was_held: Option<bool>,
 ) -> Saved {
@@ -116,6 +118,12 @@ pub(crate) async fn record(
         },
         _ => config.store.join(&keys, &update).await,
     };
+    let mut all = required;
+    all.join(&update.marks);
+    if let Some(began) = config.topology.as_ref().and_then(|topology| topology.view().untold(&all)) {
+        // The answer is going to tell of a loss.
+        lookup::name_epoch(&config, &keys, began).await;
+    }
     saved(stored, update, event, settles)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ryw_core::{Lost, Marks, Reason, SessionId, SubjectKey, Tenant, Token};
+use ryw_core::{Lost, Mark, Marks, Reason, SessionId, SubjectKey, Tenant, Token};
 use smallvec::SmallVec;
 use tracing::Span;
 
@@ -207,6 +207,9 @@ impl RywContext {
         }
         if let Some(lost) = lost {
             config.lost_told(lost);
+            let began = config.topology.as_ref().and_then(|topology| topology.view().untold(&marks));
+            news |= began.is_some();
+            began.into_iter().for_each(|began| marks.add(Mark::At(began)));
         }
         // What others have lost they have counted themselves.
         let lost = lost.max(hop.lost);
