@@ -5,7 +5,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use crate::{
-    Epoch, Lineage, Lost, Position, Relation,
+    ClusterId, Epoch, Lineage, Lost, Position, Relation,
     seeded::{Bug, is_on},
     wire::MAX_POSITIONS,
 };
@@ -29,7 +29,8 @@ pub enum Mark {
 /// [`join`](Self::join) is commutative, associative and idempotent, and never loses a requirement, so marks may
 /// arrive late, twice, or in any order. Per cluster and epoch the largest position is kept: positions of different
 /// epochs are not merged into one, because the larger number may belong to a history that does not contain the
-/// smaller one.
+/// smaller one. The [end](Position::end_of) of an epoch is kept besides: a sample stands for it that may be older than a
+/// position that came in the meantime.
 ///
 /// At most [`wire::MAX_POSITIONS`](MAX_POSITIONS) positions are kept; more make the marks *unknown* as well, so that
 /// what was left out is still covered.
@@ -44,7 +45,7 @@ pub enum Mark {
 /// ```
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Marks {
-    /// Sorted by cluster and epoch, one each.
+    /// Sorted by cluster and epoch, one each, and after it the end of that epoch where it is one of them.
     positions: SmallVec<[Position; 1]>,
     pending: bool,
     unknown: bool,
@@ -108,7 +109,7 @@ impl Marks {
         self.lost
     }
 
-    /// The required positions, at most one per cluster and epoch, ordered by both.
+    /// The required positions, at most one per cluster and epoch and the end of that, ordered by both.
     #[must_use]
     pub fn positions(&self) -> &[Position] {
         &self.positions
@@ -159,8 +160,8 @@ impl Marks {
     pub fn settled_by(mut self, sample: Position) -> Self {
         self.unknown = false;
         self.positions.retain(|position| !(position.is_end() && position.branch() == sample.branch()));
-        let branches = self.positions.iter().filter(|position| position.branch() != sample.branch()).count();
-        if branches >= MAX_POSITIONS {
+        let others = self.positions.iter().filter(|position| position.branch() != sample.branch()).count();
+        if others >= MAX_POSITIONS {
             // One branch too many. It is not the sample that goes: it contains what survived of the others.
             self.positions.remove(0);
         }
@@ -183,7 +184,7 @@ impl Marks {
                 || told
                     .positions
                     .iter()
-                    .any(|told| told.branch() == position.branch() && told.offset() >= position.offset())
+                    .any(|told| place(*told) == place(*position) && told.offset() >= position.offset())
         };
         self.positions.retain(|position| !is_told(position));
         self.lost = self.lost.filter(|lost| Some(*lost) > told.lost);
@@ -218,7 +219,7 @@ impl Marks {
             self.positions = SmallVec::from_buf([position]);
             return;
         }
-        match self.positions.binary_search_by_key(&position.branch(), |known| known.branch()) {
+        match self.positions.binary_search_by_key(&place(position), |known| place(*known)) {
             Ok(found) => {
                 let known = &mut self.positions[found];
                 if position.offset() > known.offset() || is_on(Bug::NoMax) {
@@ -235,6 +236,11 @@ impl Marks {
             }
         }
     }
+}
+
+/// What there is one of: the end of an epoch is not merged with the places in it.
+const fn place(position: Position) -> ((ClusterId, Epoch), bool) {
+    (position.branch(), position.is_end())
 }
 
 impl From<Position> for Marks {
@@ -277,7 +283,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ClusterId;
 
     /// Some of them are ends of epochs.
     fn position() -> impl Strategy<Value = Position> {
@@ -297,6 +302,16 @@ mod tests {
     /// Up to 40 facts over 32 branches, so that the cap on positions is hit as well.
     fn marks() -> impl Strategy<Value = Marks> {
         prop::collection::vec(mark(), 0..40).prop_map(Marks::from_iter)
+    }
+
+    /// Found by the simulation (seed 291): the sample had been taken before the write, and came after it.
+    #[test]
+    fn an_early_sample_that_stands_for_an_open_end_does_not_stand_for_what_was_joined_since() {
+        let at = |offset| Position::new(ClusterId::new(1), Epoch::new(1), offset);
+        let open = Marks::at(Position::end_of(ClusterId::new(1), Epoch::new(1)));
+        let both = joined(&open, &Marks::at(at(20)));
+        assert!(!open.covers(&Marks::at(at(20))) && both.is_open_in(Epoch::new(1)));
+        assert_eq!(both.settled_by(at(10)), Marks::at(at(20)));
     }
 
     fn joined(a: &Marks, b: &Marks) -> Marks {
@@ -327,7 +342,7 @@ mod tests {
             let both = joined(&a, &b);
             prop_assert!(both.covers(&a) && both.covers(&b));
             for position in a.positions().iter().chain(b.positions()) {
-                let kept = both.positions().iter().find(|kept| kept.branch() == position.branch());
+                let kept = both.positions().iter().find(|kept| place(**kept) == place(*position));
                 prop_assert!(kept.map_or(both.is_unknown(), |kept| kept.offset() >= position.offset()));
             }
         }
@@ -336,7 +351,7 @@ mod tests {
         fn positions_stay_bounded_sorted_and_unique(a in marks(), b in marks()) {
             let both = joined(&a, &b);
             prop_assert!(both.positions().len() <= MAX_POSITIONS);
-            prop_assert!(both.positions().windows(2).all(|pair| pair[0].branch() < pair[1].branch()));
+            prop_assert!(both.positions().windows(2).all(|pair| place(pair[0]) < place(pair[1])));
         }
 
         /// Said once more, in other words: position by position, and nothing else changes.
@@ -344,7 +359,7 @@ mod tests {
         fn without_takes_exactly_what_was_told(marks in marks(), told in marks()) {
             let left = marks.clone().without(&told);
             for position in marks.positions() {
-                let largest_told = told.positions().iter().find(|told| told.branch() == position.branch());
+                let largest_told = told.positions().iter().find(|told| place(**told) == place(*position));
                 let is_told = largest_told.is_some_and(|told| told.offset() >= position.offset());
                 prop_assert_eq!(left.positions().contains(position), !is_told, "{:?}", position);
             }
@@ -395,12 +410,13 @@ mod tests {
         let mut marks = Marks::at(Position::new(cluster, Epoch::new(1), 7));
         marks.join(&Marks::at(end));
         marks.join(&Marks::at(Position::new(cluster, Epoch::new(1), 9)));
-        assert_eq!(marks.positions(), [end], "a later position does not stand for it, whoever joins it");
+        let last = Position::new(cluster, Epoch::new(1), 9);
+        assert_eq!(marks.positions(), [last, end], "a later position does not stand for it, whoever joins it");
         assert!(marks.is_open_in(Epoch::new(1)) && !marks.is_open_in(Epoch::new(2)));
         // Only a sample that was asked for does, and only one of the same epoch.
         let of = |epoch| Position::new(cluster, Epoch::new(epoch), 20);
         assert_eq!(marks.clone().settled_by(of(1)).positions(), [of(1)]);
-        assert_eq!(marks.settled_by(of(2)).positions(), [end, of(2)]);
+        assert_eq!(marks.settled_by(of(2)).positions(), [last, end, of(2)]);
     }
 
     #[test]

@@ -401,7 +401,8 @@ pub(crate) fn conclude(
             Ok(Some(saved))
         }
         Err(effect) => {
-            let recorded = record(Arc::clone(context.config()), keys, effect, was_held);
+            let recorded =
+                record(Arc::clone(context.config()), keys, context.required().marks.clone(), effect, was_held);
             Err(Box::pin(recorded.instrument(trace::record())))
         }
     }

@@ -4,7 +4,9 @@
 //! positions, that is answered by sampling the primary once, after the loss was noticed: whatever was forgotten lies
 //! at or before the sample. A floor from before a failover is renewed in the same way.
 
-use ryw_core::{Loaded, Marks, Position, Reason, Relation, StoreError, StoreFuture, Unsettled, Update};
+use ryw_core::{
+    Loaded, Mark, Marks, Position, Reason, Relation, StoreError, StoreFuture, SubjectKey, Unsettled, Update,
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -98,11 +100,13 @@ pub(crate) fn required(
     let doubt = heed(config, identity, &mut marks);
     let cause = (doubt == Doubt::Heeded).then_some(Reason::UnknownMarks);
     let required = Required { marks, store_failed, doubt, cause, ..Required::default() };
-    if view.is_some_and(|view| needs_sample(view, &identity.terms, identity.acknowledges, &required.marks)) {
-        Lookup::Unsettled(required, unsettled.into_vec())
-    } else {
-        Lookup::Done(required)
-    }
+    let is_open = |view: &View| {
+        let (terms, marks) = (&identity.terms, &required.marks);
+        needs_sample(view, terms, identity.acknowledges, marks)
+            || hides_what_was_seen(view, terms, marks)
+            || view.untold(marks).is_some()
+    };
+    if view.is_some_and(is_open) { Lookup::Unsettled(required, unsettled.into_vec()) } else { Lookup::Done(required) }
 }
 
 /// Joins what tokens that can't be believed say, if that may be heeded.
@@ -159,6 +163,13 @@ pub(crate) fn needs_sample(view: &View, terms: &Terms, acknowledges: bool, marks
     unknown && terms.intent == Intent::Read && terms.level.follows_marks() && !view.is_outdated(marks)
 }
 
+/// A write on its way goes to the primary, and hides what was forgotten besides: something that a standby has shown is there once
+/// a sample is visible.
+fn hides_what_was_seen(view: &View, terms: &Terms, marks: &Marks) -> bool {
+    let reads = terms.intent == Intent::Read && terms.reads_raise_marks;
+    reads && marks.is_pending() && !view.is_outdated(marks) && view.primary().is_some_and(|primary| primary.synchronous)
+}
+
 /// A floor from before a failover may lie beyond the fork: nobody who is held to it has written that.
 fn is_outdated(view: Option<&View>, floor: &Marks) -> bool {
     let lineage = view.and_then(|view| view.lineage.as_ref());
@@ -185,16 +196,31 @@ pub(crate) async fn settle(
     unsettled: &[Unsettled],
 ) -> Required {
     let Some(topology) = &config.topology else { return required };
+    let mut required = required;
+    let view = topology.view();
+    if let Some(began) = view.untold(&required.marks) {
+        name_epoch(config, &identity.keys, began).await;
+        required.marks.add(Mark::At(began));
+        required.renewed = true;
+    }
+    let settles = needs_sample(&view, &identity.terms, identity.acknowledges, &required.marks);
+    if !settles && !hides_what_was_seen(&view, &identity.terms, &required.marks) {
+        return required;
+    }
     let Ok(Some(sampled)) = timeout(config.sample_deadline, topology.sample_primary()).await else {
         return required;
     };
+    if !settles {
+        // Not for what is on its way, which may come after it.
+        required.marks.add(Mark::At(sampled));
+        return required;
+    }
     if !unsettled.is_empty() {
         // The answer is in hand already; a store that does not take it will be asked to settle again.
         if let Err(error) = config.store.settle(unsettled, Some(sampled)).await {
             tracing::warn!(%error, "a settled mark was not stored");
         }
     }
-    let mut required = required;
     if identity.acknowledges {
         let told = topology.view().dead(&required.marks);
         forget_lost(config, identity, &told, sampled).await;
@@ -212,6 +238,14 @@ pub(crate) async fn settle(
     }
     required.marks = required.marks.settled_by(sampled);
     required
+}
+
+/// The client is about to be told of a loss: from here on nobody answers it who has not heard of the failover.
+pub(crate) async fn name_epoch(config: &Config, keys: &[SubjectKey], began: Position) {
+    let update = Update { marks: Marks::at(began), hold: None };
+    if let Err(error) = config.store.join(keys, &update).await {
+        tracing::warn!(%error, "that a loss is told was not stored: who has not heard of the failover may show what is lost");
+    }
 }
 
 /// The client knows what it has lost, and goes on from what the primary has now.

@@ -23,6 +23,7 @@ use crate::{
     decide::Route,
     guarded::Guarded,
     identify::Keys,
+    lookup,
     observe::{Recorded, Trouble},
     topology::{Incarnation, NodeName, Topology},
 };
@@ -99,7 +100,13 @@ pub(crate) fn record_now(config: &Config, keys: &[SubjectKey], effect: Effect) -
 /// Finds out the position, then stores it; each with a deadline. Never fails: what could not be done is in the answer. Of what
 /// was announced, others know for sure only where that `was_held` until the service had answered, and the store itself has the
 /// mark.
-pub(crate) async fn record(config: Arc<Config>, keys: Keys, effect: Effect, was_held: Option<bool>) -> Saved {
+pub(crate) async fn record(
+    config: Arc<Config>,
+    keys: Keys,
+    required: Marks,
+    effect: Effect,
+    was_held: Option<bool>,
+) -> Saved {
     let (update, event, settles) = match (at_once(&config, &effect), &config.topology) {
         (Some(found), _) => found,
         (None, Some(topology)) => with_position(&config, topology, effect).await,
@@ -112,6 +119,12 @@ pub(crate) async fn record(config: Arc<Config>, keys: Keys, effect: Effect, was_
         },
         _ => config.store.join(&keys, &update).await,
     };
+    let mut all = required;
+    all.join(&update.marks);
+    if let Some(began) = config.topology.as_ref().and_then(|topology| topology.view().untold(&all)) {
+        // The answer is going to tell of a loss.
+        lookup::name_epoch(&config, &keys, began).await;
+    }
     saved(stored, update, event, settles)
 }
 

@@ -379,6 +379,8 @@ impl Tab {
         extra: Option<(&'static str, &'static str)>,
         patience: Duration,
     ) -> Option<Answer> {
+        let asked = format!("{method} {uri} {}", extra.map_or("", |(name, _)| name));
+        let since = now();
         let mut request = Request::builder().method(method).uri(uri).header("x-consistency-level", self.caller.level);
         if let Some((name, value)) = extra {
             request = request.header(name, value);
@@ -399,7 +401,25 @@ impl Tab {
                 }
             }
         };
-        timeout(patience, answer).await.ok().flatten()
+        let answer = timeout(patience, answer).await.ok().flatten();
+        self.note(since, &asked, answer.as_ref());
+        answer
+    }
+
+    /// Keeps what an answer has said.
+    fn note(&self, since: Duration, asked: &str, answer: Option<&Answer>) {
+        let said = answer.map_or_else(
+            || "no answer".to_owned(),
+            |answer| {
+                let text = |name| answer.text(name).unwrap_or("-");
+                let lost = answer.text("ryw-lost").or(answer.text("x-relayed-ryw-lost")).unwrap_or("-");
+                let (route, enforced) = (text("ryw-route"), text("x-consistency-enforced"));
+                format!("{} {route} enforced={enforced} lost={lost} token={}", answer.status, answer.has("ryw-token"))
+            },
+        );
+        let (name, tab) = (&self.caller.name, self.tab);
+        let line = format!("{}-{} ms {name}/{tab} {asked} {said}\n", since.as_millis(), now().as_millis());
+        self.world.with(|inner| inner.answers.push_str(&line));
     }
 }
 

@@ -66,6 +66,7 @@ impl Nemesis {
 
     fn make(&mut self, fault: Fault, sim: &mut Sim<'_>, now: Duration) {
         let world = self.world.clone();
+        world.with(|inner| inner.answers.push_str(&format!("{} ms: {fault:?}\n", now.as_millis())));
         let count = |name| world.with(|inner| inner.count(name));
         match fault {
             Fault::Lag(node, lag) => {

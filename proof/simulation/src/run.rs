@@ -41,6 +41,8 @@ pub struct Outcome {
     pub control_was_caught: bool,
     /// The history, as `ryw-check` reads it.
     pub history: String,
+    /// What went wrong, and what every answer has said, a line each.
+    pub answers: String,
 }
 
 const QUIESCENCE: Duration = Duration::from_millis(400);
@@ -185,6 +187,7 @@ fn judge(seed: u64, world: &World) -> Result<Outcome, Box<dyn std::error::Error>
             first,
             control_was_caught: !control.violations.is_empty(),
             history,
+            answers: std::mem::take(&mut inner.answers),
         })
     })
 }

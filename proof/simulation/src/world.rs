@@ -16,6 +16,8 @@ pub(crate) struct Inner {
     pub(crate) cluster: Cluster,
     pub(crate) rng: Rng,
     pub(crate) histories: Histories,
+    /// What went wrong, and what every answer has said: for whoever looks into a red seed.
+    pub(crate) answers: String,
     /// (service, node) that don't reach each other.
     pub(crate) cut_off: Vec<(usize, usize)>,
     /// The store forgets everything at its next request.
@@ -41,6 +43,7 @@ impl World {
             cluster,
             rng,
             histories: Histories::default(),
+            answers: String::new(),
             cut_off: Vec::new(),
             wipe_store: false,
             store_runs: 0,

@@ -27,11 +27,13 @@ local function is_smaller_branch(a, b)
     local b1, b2, b3 = struct.unpack('>I4I4I4', b)
     if a1 ~= b1 then return a1 < b1 end
     if a2 ~= b2 then return a2 < b2 end
-    return a3 < b3
+    if a3 ~= b3 then return a3 < b3 end
+    return #a < #b
 end
 local END = string.rep('\255', 8)
 
--- Positions: a table from branch to offset. Returns whether there was no room.
+-- Positions: a table from branch to offset. The end of an epoch is kept besides, under its branch and one byte more: a sample
+-- stands for it that may be older than what was joined since. Returns whether there was no room.
 local function add(positions, branch, offset)
     local known = positions[branch]
     if known and not is_larger(offset, known) then return false end
@@ -54,7 +56,8 @@ end
 local function read_positions(bytes, at, stop)
     local positions = {}
     while at < stop do
-        positions[string.sub(bytes, at, at + 11)] = string.sub(bytes, at + 12, at + 19)
+        local branch, offset = string.sub(bytes, at, at + 11), string.sub(bytes, at + 12, at + 19)
+        positions[offset == END and branch .. 'E' or branch] = offset
         at = at + 20
     end
     return positions
@@ -62,7 +65,7 @@ end
 local function write_positions(positions)
     local parts = {}
     for branch, offset in pairs(positions) do
-        parts[#parts + 1] = branch
+        parts[#parts + 1] = string.sub(branch, 1, 12)
         parts[#parts + 1] = offset
     end
     return table.concat(parts)
@@ -177,7 +180,8 @@ if of ~= generation then
     for branch, offset in pairs(floor) do
         local inherited = not update_unknown
         for other in pairs(update) do
-            if string.sub(other, 1, 8) == string.sub(branch, 1, 8) and is_smaller_branch(branch, other) then
+            if string.sub(other, 1, 8) == string.sub(branch, 1, 8)
+                and is_smaller_branch(branch, string.sub(other, 1, 12)) then
                 inherited = false
             end
         end

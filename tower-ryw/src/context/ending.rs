@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use ryw_core::{Lost, Marks, Reason, SessionId, SubjectKey, Tenant, Token};
+use ryw_core::{Lost, Mark, Marks, Reason, SessionId, SubjectKey, Tenant, Token};
 use smallvec::SmallVec;
 use tracing::Span;
 
@@ -252,6 +252,12 @@ impl RywContext {
         if cookies.crowded {
             // Their cookies are taken away, also where another answer has just written them anew.
             marks.to_mut().join(&if config.topology.is_some() { Marks::unknown() } else { Marks::pending() });
+        }
+        if own_loss.is_some()
+            && let Some(began) = config.topology.as_ref().and_then(|topology| topology.view().untold(&marks))
+        {
+            news = true;
+            marks.to_mut().add(Mark::At(began));
         }
         let (relayed, is_renamed) = (hop.relayed.clone(), progress.is_renamed);
         Summary { route, reason, marks, fresh, news, achieved, lost, own_loss, born, relayed, is_renamed }

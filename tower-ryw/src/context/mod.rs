@@ -301,6 +301,10 @@ impl RywContext {
     pub(crate) fn identity(&self) -> &Identity {
         &self.0.identity
     }
+
+    pub(crate) fn required(&self) -> &Required {
+        &self.0.required
+    }
 }
 
 impl fmt::Debug for RywContext {

@@ -156,7 +156,7 @@ impl Late {
         };
         let context = self.context.clone();
         Some(Box::pin(async move {
-            let saved = record(context.config().clone(), keys, effect, None).await;
+            let saved = record(context.config().clone(), keys, context.required().marks.clone(), effect, None).await;
             context.recorded(saved.event);
             context.wrote_late(&saved);
         }))

@@ -217,6 +217,16 @@ impl View {
         [Mark::Unknown].into_iter().chain(epoch.map(Mark::At)).collect()
     }
 
+    /// Where the current epoch began, when something of `marks` did not survive that and they don't name the epoch: whoever is told
+    /// of the loss is not to be served any more by those who have not heard of the failover.
+    pub(crate) fn untold(&self, marks: &Marks) -> Option<Position> {
+        self.lost(marks)?;
+        let began = self.lineage.as_ref()?.beginning()?;
+        let branch = |position: &Position| (position.cluster(), position.epoch());
+        let is_named = marks.positions().iter().any(|position| branch(position) == branch(&began));
+        (!is_named).then_some(began)
+    }
+
     /// Those of `marks` that the current epoch's history does not contain and never will.
     pub(crate) fn dead(&self, marks: &Marks) -> Marks {
         let told = marks.lost().map(Mark::Lost).into_iter();

@@ -172,7 +172,7 @@ async fn a_primary_that_was_replaced_and_still_answers_tells_its_own_position() 
     });
     let written = scene.write().await;
     // Where it is, is known; and that it is lost.
-    assert_eq!(scene.marks(&written).positions(), [at(1, 110)]);
+    assert_eq!(scene.marks(&written).positions(), [at(1, 110), at(2, 90)], "and the epoch that it was lost in");
     assert_eq!(told(&written), Some("?1;epoch=2;was=1"));
 }
 
@@ -183,7 +183,7 @@ async fn without_a_run_the_sample_of_another_epoch_is_not_taken_for_the_write() 
     scene.happens(move || nodes.fail_over());
     let written = scene.write().await;
     assert_eq!(told(&written), Some("?1;epoch=2;was=1"));
-    assert_eq!(scene.marks(&written).positions(), [end(1), at(2, 200)]);
+    assert_eq!(scene.marks(&written).positions(), [at(1, 100), end(1), at(2, 200)]);
     assert_eq!(told(&scene.client.get(&[ME]).await), Some("?1;epoch=2;was=1"));
 }
 
@@ -222,7 +222,7 @@ async fn every_run_that_wrote_counts() {
     let nodes = scene.cluster.remote();
     scene.happens(move || nodes.fail_over());
     let written = scene.write().await;
-    assert_eq!(scene.marks(&written).positions(), [end(1), at(2, 200)]);
+    assert_eq!(scene.marks(&written).positions(), [at(1, 100), end(1), at(2, 200)]);
     assert_eq!(told(&written), Some("?1;epoch=2;was=1"));
 }
 
@@ -248,6 +248,6 @@ async fn a_run_that_has_left_the_history_still_tells_what_it_showed() {
         nodes.put("r1", Some(replica(1, 96)));
     });
     let read = scene.client.send("GET", "/it", &[level("MONOTONIC")]).await;
-    assert_eq!(scene.marks(&read).positions(), [at(1, 96)]);
+    assert_eq!(scene.marks(&read).positions(), [at(1, 96), at(2, 90)]);
     assert_eq!(told(&read), Some("?1;epoch=2;was=1"));
 }

@@ -1,7 +1,7 @@
 //! Runs the simulation over many seeds, and fails where a promise was broken or the runs prove too little.
 //!
 //! ```text
-//! simulate [--first 1] [--seeds 1000] [--history FILE]
+//! simulate [--first 1] [--seeds 1000] [--history FILE] [--answers FILE]
 //! ```
 
 use std::{
@@ -28,6 +28,9 @@ struct Args {
     /// Where to write the history of the last seed, for `ryw-check`.
     #[arg(long)]
     history: Option<PathBuf>,
+    /// Where to write what went wrong with the last seed, and what every answer has said.
+    #[arg(long)]
+    answers: Option<PathBuf>,
 }
 
 /// What a thousand seeds must have had for their silence to mean something; fewer seeds in proportion.
@@ -37,7 +40,7 @@ const FAILOVERS: u64 = 500;
 const REPLICA_SHARE: f64 = 0.15;
 
 fn main() -> io::Result<ExitCode> {
-    let Args { first, seeds, threads, history } = Args::parse();
+    let Args { first, seeds, threads, history, answers } = Args::parse();
     let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let began = Instant::now();
     let mut total = Total::default();
@@ -45,15 +48,17 @@ fn main() -> io::Result<ExitCode> {
     many(first..first + seeds, None, threads, |seed, outcome| {
         total.add(seed, &outcome);
         if let Some(outcome) = outcome.ok().filter(|_| seed + 1 == first + seeds) {
-            last = Some(outcome.history);
+            last = Some((outcome.history, outcome.answers));
         }
         if io::stdout().is_terminal() && total.runs % 25 == 0 {
             eprint!("\r{} of {seeds}", total.runs);
         }
         ControlFlow::Continue(())
     });
-    if let (Some(path), Some(history)) = (history, last) {
-        fs::write(path, history)?;
+    if let Some((seen, said)) = last {
+        for (path, text) in [(history, seen), (answers, said)] {
+            path.map_or(Ok(()), |path| fs::write(path, text))?;
+        }
     }
     total.print(began.elapsed());
     Ok(ExitCode::from(total.verdict(seeds)))
