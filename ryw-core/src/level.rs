@@ -76,7 +76,7 @@ impl Level {
     /// Whether a session's own reads raise what it must see from then on.
     #[must_use]
     pub const fn reads_raise_marks(self) -> bool {
-        matches!(self, Self::MonotonicReads | Self::Session | Self::Causal | Self::Strong)
+        matches!(self, Self::MonotonicReads | Self::Session | Self::Causal)
     }
 
     /// Whether a session's marks decide where it may read.

@@ -44,6 +44,9 @@ pub(crate) struct Options {
     /// How many requests of a thousand clients cut short
     #[arg(long, value_name = "N", default_value_t = 20)]
     cancelled: u32,
+    /// Also have sessions at STRONG: they are not told of the loss of what they have only read, which is a violation
+    #[arg(long)]
+    strong: bool,
     /// Also write down, in history.answers, which instance each answer came from and what it said about its route
     #[arg(long)]
     answers: bool,
@@ -116,6 +119,7 @@ async fn observed(options: &Options, seed: u64, world: &mut Option<World>) -> Re
         ungated: if world.is_some() && !options.bypass { Some(UNGATED.to_owned()) } else { options.ungated.clone() },
         targets,
         cancelled: options.cancelled,
+        strong: options.strong,
         answers: options.answers,
     };
     let controlled = settings.ungated.is_some();

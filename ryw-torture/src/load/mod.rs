@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) ungated: Option<String>,
     /// How many requests of a thousand the client cuts short.
     pub(crate) cancelled: u32,
+    /// Whether there are sessions at `STRONG`.
+    pub(crate) strong: bool,
     /// Whether to write down what answers say besides.
     pub(crate) answers: bool,
 }
@@ -100,9 +102,10 @@ impl Load {
 
     fn sessions(&mut self) -> Result<(), Error> {
         let settings = &self.shared.settings;
-        let parts: usize = LEVELS.iter().map(|(_, part)| part).sum();
+        let levels = LEVELS.iter().filter(|(level, _)| settings.strong || *level != Level::Strong);
+        let parts: usize = levels.clone().map(|(_, part)| part).sum();
         let mut rng = fastrand::Rng::with_seed(settings.seed);
-        for (level, part) in LEVELS {
+        for (level, part) in levels.copied() {
             let count = (settings.sessions * part).div_ceil(parts);
             let group = Arc::new(Group::new(level, Keys::new(level.as_str(), 2 * count), count));
             self.groups.push(Arc::clone(&group));
