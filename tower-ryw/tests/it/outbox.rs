@@ -235,6 +235,9 @@ async fn what_does_not_fit_is_not_promised_and_makes_everybody_unknown() {
         assert!(kept > 10 && kept < 50, "{kept}");
         assert_eq!((health.backlog, health.dropped, health.full), (kept, 60 - kept as u64, true));
         assert!(fs::metadata(directory.path().join("log")).unwrap().len() <= 4096);
+        // What was dropped is written down without anybody waiting for it: before this one, which is waited for.
+        let again = one.client.post(&[session("s0")]).await;
+        assert!(is_promised(&again), "it needs no more room");
 
         let one = if is_killed {
             drop(one);

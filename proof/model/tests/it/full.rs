@@ -13,7 +13,7 @@ fn all_at_once() {
         holds(
             "all at once",
             bounds,
-            12_567_113,
+            13_226_335,
             &["a wait", "a lost write", "a loss is acknowledged", "a loss of the store", "a node is"],
         );
     }
@@ -24,6 +24,6 @@ fn two_instances() {
     if is_full() {
         let bounds =
             Bounds { instances: 2, tokens: true, ..SMALL.requests(2, 1).clients(1, 2).failovers(1, 0).losses(1, 0) };
-        holds("two instances, and a loss of the store", bounds, 1_272_329, &["a lost write", "a loss of the store"]);
+        holds("two instances, and a loss of the store", bounds, 1_337_758, &["a lost write", "a loss of the store"]);
     }
 }
