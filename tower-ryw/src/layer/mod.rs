@@ -141,7 +141,7 @@ impl RywLayer {
     /// A layer as the environment says, see [`RywLayerBuilder::from_env`].
     ///
     /// # Errors
-    /// [`ConfigErrorKind::Env`] for a variable that does not parse, and as [`RywLayerBuilder::build`].
+    /// [`ConfigErrorKind::Env`](crate::ConfigErrorKind::Env) for a variable that does not parse, and as [`RywLayerBuilder::build`].
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::builder().from_env()?.build()
     }

@@ -21,7 +21,7 @@ impl RywLayerBuilder {
         self
     }
 
-    /// How reads are told from writes. Default: [`SafeMethods`].
+    /// How reads are told from writes. Default: [`SafeMethods`](crate::SafeMethods).
     pub fn classify(mut self, classify: impl Classify) -> Self {
         self.classify = Box::new(classify);
         self
@@ -58,7 +58,7 @@ impl RywLayerBuilder {
         self
     }
 
-    /// Where marks are kept. Default: a [`LocalStore`] of its own. Instances that share a store need the same
+    /// Where marks are kept. Default: a [`LocalStore`](crate::LocalStore) of its own. Instances that share a store need the same
     /// [`signing_key`](Self::signing_key), because subjects are filed under keyed hashes.
     ///
     /// A store that fails or is late does not fail requests. Marks are *unknown* while it is away; what it does not take is
@@ -74,14 +74,14 @@ impl RywLayerBuilder {
         self
     }
 
-    /// How many subjects the layer's own [`LocalStore`] keeps; where a store was given, of how many it remembers what this
+    /// How many subjects the layer's own [`LocalStore`](crate::LocalStore) keeps; where a store was given, of how many it remembers what this
     /// process has written itself. Default: 1 000 000.
     pub const fn store_capacity(mut self, subjects: usize) -> Self {
         self.capacity = Some(subjects);
         self
     }
 
-    /// How long the layer's own [`LocalStore`] keeps a mark after its last write; a store that was given has a setting of its
+    /// How long the layer's own [`LocalStore`](crate::LocalStore) keeps a mark after its last write; a store that was given has a setting of its
     /// own. Default: 5 minutes.
     pub const fn session_ttl(mut self, ttl: Duration) -> Self {
         self.session_ttl = Some(ttl);
@@ -155,7 +155,7 @@ impl RywLayerBuilder {
     ///
     /// Up to 100 000 subjects are kept, in at most [`outbox_capacity`](Self::outbox_capacity) bytes. Whoever comes after that
     /// is told `false`, and everybody's marks become *unknown*, as described at [`store`](Self::store); also when the next
-    /// process finds a file that was damaged. [`RywLayer::store_health`] tells size, age, attempts and what was dropped.
+    /// process finds a file that was damaged. [`RywLayer::store_health`](crate::RywLayer::store_health) tells size, age, attempts and what was dropped.
     ///
     /// A directory belongs to one layer of one process at a time, and has to be on a disk that outlives it. Its files are
     /// readable by their owner only; they contain keyed hashes of subjects, and positions.
@@ -172,7 +172,7 @@ impl RywLayerBuilder {
     /// # Ok(()) }
     /// ```
     ///
-    /// [`build`](Self::build) reads the file and blocks meanwhile, and fails with [`ConfigErrorKind::Outbox`] when the
+    /// [`build`](Self::build) reads the file and blocks meanwhile, and fails with [`ConfigErrorKind::Outbox`](crate::ConfigErrorKind::Outbox) when the
     /// directory can't be used, for one because another process is using it.
     pub fn outbox(mut self, directory: impl Into<PathBuf>) -> Self {
         self.outbox = Some(directory.into());
@@ -286,7 +286,7 @@ impl RywLayerBuilder {
     /// been told a [`level`](Self::level), the minimum is EVENTUAL then, as in that table.
     ///
     /// # Errors
-    /// [`ConfigErrorKind::Env`] for a variable that does not parse, and [`ConfigErrorKind::Conflict`] for two windows
+    /// [`ConfigErrorKind::Env`](crate::ConfigErrorKind::Env) for a variable that does not parse, and [`ConfigErrorKind::Conflict`](crate::ConfigErrorKind::Conflict) for two windows
     /// that differ.
     pub fn from_env(self) -> Result<Self, ConfigError> {
         crate::env::apply(self, |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
