@@ -147,10 +147,8 @@ fn by_window(question: &Question<'_>) -> Next {
             return any_replica(reason);
         }
         _ if required.store_failed => Reason::StoreUnavailable,
-        Level::ReadYourWrites if marks.is_none() && required.doubt == Doubt::Unmet && !terms.reads_raise_marks => {
-            return unmet(None, *waited);
-        }
         _ if terms.bound.is_some() || terms.reads_raise_marks => Reason::UnknownMarks,
+        Level::ReadYourWrites if marks.is_none() && required.doubt == Doubt::Unmet => return unmet(None, *waited),
         Level::ReadYourWrites if marks.is_none() => return any_replica(Reason::NoMarks),
         Level::ReadYourWrites if marks.is_pending() => Reason::Window,
         _ => Reason::UnknownMarks,
@@ -217,7 +215,7 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
     let bound = terms.ladder.stale;
     let stale =
         bound.and_then(|bound| pick(question, view.replicas().filter(|node| fresh_within(node, question.now, bound))));
-    let primary = view.primary().filter(|primary| shows(terms, marks, view, primary));
+    let primary = view.primary().filter(|primary| shows(terms, required, view, primary));
     let stale = stale.map(|node| node.name.clone());
     if primary.is_none()
         && let Some(offset) = worth_waiting_for(question, view)
@@ -230,10 +228,15 @@ fn by_position(question: &Question<'_>, view: &View) -> Next {
 
 /// Whether the primary's own snapshots show what the session has seen: a commit that waits for a synchronous standby
 /// can be visible there first. What the session has written itself was visible here before it was acknowledged.
-fn shows(terms: &Terms, marks: &Marks, view: &View, primary: &NodeView) -> bool {
+fn shows(terms: &Terms, required: &Required, view: &View, primary: &NodeView) -> bool {
     if !terms.reads_raise_marks || !primary.synchronous || is_on(Bug::PrimaryFresh) {
         return true;
     }
+    if required.unsampled || required.doubt == Doubt::Unmet {
+        // Nobody knows what that is.
+        return false;
+    }
+    let marks = &required.marks;
     let visible = view.lineage.as_ref().zip(primary.visible);
     visible.is_some_and(|(lineage, visible)| view.relation_in(lineage, marks, visible) == Relation::Reached)
 }

@@ -31,6 +31,8 @@ pub(crate) struct Required {
     pub(crate) doubt: Doubt,
     /// Why replicas would have to be fresher than for what is known alone.
     pub(crate) cause: Option<Reason>,
+    /// The primary's position would have told what is required, and could not be had.
+    pub(crate) unsampled: bool,
 }
 
 /// What became of tokens that can't be believed.
@@ -97,7 +99,7 @@ pub(crate) fn required(
     } else {
         marks.join(&floor);
     }
-    let doubt = heed(config, identity, &mut marks);
+    let doubt = heed(config, view, identity, &mut marks);
     let cause = (doubt == Doubt::Heeded).then_some(Reason::UnknownMarks);
     let required = Required { marks, store_failed, doubt, cause, ..Required::default() };
     let is_open = |view: &View| {
@@ -110,7 +112,7 @@ pub(crate) fn required(
 }
 
 /// Joins what tokens that can't be believed say, if that may be heeded.
-fn heed(config: &Config, identity: &Identity, marks: &mut Marks) -> Doubt {
+fn heed(config: &Config, view: Option<&View>, identity: &Identity, marks: &mut Marks) -> Doubt {
     let Identity { terms, carried, .. } = identity;
     if carried.hint.is_none() {
         return Doubt::None;
@@ -120,12 +122,11 @@ fn heed(config: &Config, identity: &Identity, marks: &mut Marks) -> Doubt {
         marks.join(&Marks::unknown());
         return Doubt::None;
     }
-    let view = config.topology.as_ref().map(|topology| topology.view());
     if marks.is_unknown() && view.is_some() {
         // The sample that answers for this contains whatever else there is.
         return Doubt::None;
     }
-    let hint = view.as_ref().map_or_else(|| carried.hint.clone(), |view| plausible(view, &carried.hint));
+    let hint = plausible(view, &carried.hint);
     if marks.covers(&hint) {
         return Doubt::None;
     }
@@ -133,7 +134,9 @@ fn heed(config: &Config, identity: &Identity, marks: &mut Marks) -> Doubt {
     both.join(&hint);
     let is_known = !both.is_unknown() && !both.is_pending();
     let is_reached = |view: &View| view.replicas().any(|node| view.relation(&both, node) == Relation::Reached);
-    if is_known && view.is_some_and(|view| is_reached(&view)) || config.unproven.take() {
+    // Where the primary may not be asked, or nobody knows which it is, such a token is no reason to refuse the read.
+    let has_primary = view.is_none_or(|view| terms.ladder.primary && view.primary().is_some());
+    if is_known && view.is_some_and(is_reached) || has_primary && config.unproven.take() {
         *marks = both;
         Doubt::Heeded
     } else {
@@ -142,11 +145,18 @@ fn heed(config: &Config, identity: &Identity, marks: &mut Marks) -> Doubt {
 }
 
 /// What a token says that can't be believed: no more than what is there. Positions that the primary has not written, and those
-/// of another cluster or epoch, would be signed with the answer as if they were somebody's.
-fn plausible(view: &View, hint: &Marks) -> Marks {
-    let hint = view.own(hint);
+/// of another cluster or epoch, would be signed with the answer as if they were somebody's. Without positions here there is none to
+/// compare them with.
+fn plausible(view: Option<&View>, hint: &Marks) -> Marks {
+    let Some(view) = view else { return if hint.is_pending() { Marks::pending() } else { Marks::unknown() } };
+    let mut own = view.own(hint);
+    if own.positions().len() < hint.positions().len()
+        && let Some(beginning) = view.beginning
+    {
+        own.add(Mark::At(beginning));
+    }
     match view.primary() {
-        Some(primary) if view.relation(&hint, primary) == Relation::Reached => hint,
+        Some(primary) if view.relation(&own, primary) == Relation::Reached => own,
         _ => Marks::unknown(),
     }
 }
@@ -208,6 +218,7 @@ pub(crate) async fn settle(
         return required;
     }
     let Ok(Some(sampled)) = timeout(config.sample_deadline, topology.sample_primary()).await else {
+        required.unsampled = true;
         return required;
     };
     if !settles {
@@ -243,7 +254,9 @@ pub(crate) async fn settle(
 /// The client is about to be told of a loss: from here on nobody answers it who has not heard of the failover.
 pub(crate) async fn name_epoch(config: &Config, keys: &[SubjectKey], began: Position) {
     let update = Update { marks: Marks::at(began), hold: None };
-    if let Err(error) = config.store.join(keys, &update).await {
+    if let Err(error) = config.store.join(keys, &update).await
+        && config.stats.may_log_trouble(Trouble::Unnamed)
+    {
         tracing::warn!(%error, "that a loss is told was not stored: who has not heard of the failover may show what is lost");
     }
 }

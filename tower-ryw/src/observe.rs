@@ -283,6 +283,8 @@ pub(crate) enum Trouble {
     Unannounced,
     /// It does not take that a write may still commit.
     Unrenewed,
+    /// It does not take the epoch in which something was lost.
+    Unnamed,
 }
 
 /// Counters of one layer since it was built.
@@ -298,7 +300,7 @@ pub struct Stats {
     checked: [AtomicU64; Checked::ALL.len()],
     /// By what is wrong with marks: no position, not stored.
     degraded: [Spell; 2],
-    trouble: [Spell; 3],
+    trouble: [Spell; 4],
     lost_log: LineLimit,
     violation_log: LineLimit,
 }

@@ -49,6 +49,8 @@ pub(crate) struct Summary<'a> {
     /// The session that was born with it.
     pub(crate) born: Option<(SessionId, SubjectKey)>,
     pub(crate) relayed: Vec<http::HeaderValue>,
+    /// What tokens say that can't be believed is among the marks.
+    pub(crate) has_heeded: bool,
     is_renamed: bool,
 }
 
@@ -215,9 +217,14 @@ impl RywContext {
     fn summary_of(&self, progress: &Progress, saved: Option<&Saved>) -> Summary<'_> {
         let Inner { config, identity, required, .. } = &*self.0;
         let hop = &progress.hop;
+        // A client that has only read without what its token says keeps that token: what it would be given lacks the same.
+        let keeps_its_own = required.doubt == Doubt::Unmet
+            && saved.is_none_or(|saved| saved.event == Recorded::Read)
+            && !progress.is_renamed
+            && hop.marks.is_none();
         // A token that was asked for begins a session. Where nothing has come of that, the client is told of none, and goes on
         // as nobody.
-        let goes_on = saved.is_some()
+        let goes_on = saved.is_some() && !keeps_its_own
             || progress.is_renamed
             || progress.known.is_some()
             || progress.outer.is_some()
@@ -234,7 +241,8 @@ impl RywContext {
         // What a link says goes on as the session's; what can't be believed is replaced once it is known what it stood for.
         let cookies = &identity.cookies;
         let is_settled = !required.marks.is_unknown() && required.doubt != Doubt::Unmet;
-        let replaced = (cookies.dead || cookies.unsettled) && is_settled || cookies.crowded;
+        let has_heeded = required.doubt == Doubt::Heeded && is_settled;
+        let replaced = has_heeded || (cookies.dead || cookies.unsettled) && is_settled || cookies.crowded;
         news |= identity.has_session && identity.terms.level.follows_marks() && (identity.carried.by_link || replaced);
         if let Some(saved) = saved {
             if saved.settles && marks.is_unknown() {
@@ -259,8 +267,9 @@ impl RywContext {
             news = true;
             marks.to_mut().add(Mark::At(began));
         }
+        news &= !keeps_its_own;
         let (relayed, is_renamed) = (hop.relayed.clone(), progress.is_renamed);
-        Summary { route, reason, marks, fresh, news, achieved, lost, own_loss, born, relayed, is_renamed }
+        Summary { route, reason, marks, fresh, news, achieved, lost, own_loss, born, relayed, has_heeded, is_renamed }
     }
 
     /// Counts what the client is told of a loss.

@@ -22,7 +22,7 @@ use crate::{
     config::{Config, Permit},
     decide::{Decision, Route},
     identify::{Identity, Keys},
-    lookup::Required,
+    lookup::{Doubt, Required},
     outcome::Told,
     policy::Intent,
     record::Run,
@@ -263,9 +263,11 @@ impl RywContext {
         let progress = self.0.progress.lock();
         marks.join(&progress.written);
         marks.join(&progress.hop.marks);
-        // A write has not looked up what its session wrote before; a position of its own would contain it.
+        // A write has not looked up what its session wrote before; a position of its own would contain it. And what a token says
+        // that can't be believed may be true.
         let writes = self.0.identity.terms.intent == Intent::Write || progress.told == Told::Written;
-        if writes && progress.written.is_none() {
+        let is_unmet = self.0.required.doubt == Doubt::Unmet;
+        if (writes || is_unmet) && progress.written.is_none() {
             marks.join(&Marks::unknown());
         }
         (marks, progress.hop.marks.is_pending())

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     identify::{self, Carried, Identity, Keys},
+    lookup::Doubt,
     outcome::Told,
     policy::{Intent, Terms},
     record::Saved,
@@ -18,6 +19,8 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Known {
     marks: Marks,
+    /// What those tokens say that can't be believed.
+    hint: Marks,
     /// As of when its *pending* counts, in seconds since 1970.
     since: u32,
     /// The client knows what it has lost.
@@ -41,6 +44,7 @@ impl RywContext {
         let keys: Keys = progress.born.iter().map(|(_, key)| *key).chain(identity.keys.iter().copied()).collect();
         let carried = Carried {
             marks: identify::aged_since(config, known.marks.clone(), known.since),
+            hint: known.hint.clone(),
             pending_since: known.since,
             ..Carried::default()
         };
@@ -82,7 +86,8 @@ impl RywContext {
         known.get_or_insert_with(|| {
             let since = identity.carried.pending_since;
             let since = if since > 0 { since } else { seconds(config) };
-            Known { marks: required.marks.clone(), since, acknowledges: false }
+            let hint = if required.doubt == Doubt::Unmet { identity.carried.hint.clone() } else { Marks::none() };
+            Known { marks: required.marks.clone(), hint, since, acknowledges: false }
         })
     }
 
@@ -108,6 +113,9 @@ impl RywContext {
     pub(crate) fn goes_on_from(&self, known: &Known, summary: &Summary<'_>, saved: Option<&Marks>) {
         let mut progress = self.0.progress.lock();
         let now = self.known(&mut progress.known);
+        if summary.has_heeded && now.hint == known.hint {
+            now.hint = Marks::none();
+        }
         let is_old = summary.marks.is_pending() && !summary.fresh;
         let since = if is_old { known.since } else { seconds(&self.0.config) };
         if now.marks == known.marks {
@@ -152,14 +160,16 @@ impl RywContext {
     /// A client that goes on has brought this token.
     pub(crate) fn was_told(&self, token: &str) {
         let Inner { config, identity, progress, .. } = &*self.0;
-        let (marks, since) = match Token::open(&config.keys, &identity.tenant, token) {
-            Ok(token) => (identify::aged_since(config, token.marks, token.issued_at), token.issued_at),
+        let opened = Token::open(&config.keys, &identity.tenant, token);
+        let mut progress = progress.lock();
+        let known = self.known(&mut progress.known);
+        match opened {
+            Ok(token) => known.join(&identify::aged_since(config, token.marks, token.issued_at), token.issued_at),
             Err(error) => {
                 config.token_refused(error);
-                (Marks::unknown(), 0)
+                known.hint.join(&identify::peeked(config, token));
             }
-        };
-        self.known(&mut progress.lock().known).join(&marks, since);
+        }
     }
 
     pub(crate) fn acknowledge(&self) {

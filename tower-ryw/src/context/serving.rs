@@ -55,7 +55,7 @@ impl RywContext {
         let in_time = |bound| topology.fresh_as_of(position).is_some_and(|since| since.elapsed() <= bound);
         let Some(lineage) = view.lineage.as_ref().filter(|lineage| lineage.continues(position)) else { return false };
         // Less than what the level demands was allowed, within a bound, and the response says so.
-        if !decision.achieved && required.doubt != Doubt::Unmet {
+        if !decision.achieved && (required.doubt != Doubt::Unmet || decision.reason == Reason::StaleAllowed) {
             return ladder.stale.is_some_and(in_time);
         }
         let reached = [&required.marks, &self.0.progress.lock().hop.marks]

@@ -8,7 +8,7 @@ use ryw_core::{
 };
 use smallvec::SmallVec;
 
-use super::{Carried, CookieName, Keys, Slot, age, faded, link_is_over};
+use super::{Carried, CookieName, Keys, Slot, age, faded, link_is_over, peeked};
 use crate::{config::Config, policy::RequestHead, present::Present};
 
 static BAGGAGE: HeaderName = HeaderName::from_static("baggage");
@@ -24,7 +24,7 @@ pub(crate) struct Cookies {
     pub(crate) any: bool,
     /// One of them can't be believed.
     pub(crate) dead: bool,
-    /// There are more than are looked at.
+    /// There are more than are looked at, and those are believed.
     pub(crate) crowded: bool,
     /// The slots of other sessions that this browser goes on as.
     pub(crate) kept: SmallVec<[(Slot, SubjectKey); 1]>,
@@ -101,9 +101,8 @@ impl<'a> Reader<'a> {
         // The session's own first: it is the one that the browser goes on with.
         cookies.sort_by_key(|(slot, _)| slot.is_some());
         found.any = !cookies.is_empty();
-        found.crowded = cookies.len() > wire::MAX_COOKIES;
-        if found.crowded {
-            self.carried.marks.join(&Marks::unknown());
+        let is_crowd = cookies.len() > wire::MAX_COOKIES;
+        if is_crowd {
             // The others are still too many then, and go with another answer: a response has no room for all of them.
             found.removed.extend(cookies.iter().filter_map(|(slot, _)| Some(own.with((*slot)?))).take(MAX_REMOVED));
         }
@@ -131,6 +130,14 @@ impl<'a> Reader<'a> {
             if !keys.contains(&session) {
                 keys.push(session);
             }
+        }
+        // Of those that are not looked at nobody knows what they say. They are believed to say something if all others are.
+        found.crowded = is_crowd && !found.dead;
+        let unknown = if is_crowd { Marks::unknown() } else { Marks::none() };
+        if found.dead {
+            self.carried.hint.join(&unknown)
+        } else {
+            self.carried.marks.join(&unknown)
         }
         found
     }
@@ -187,7 +194,7 @@ impl<'a> Reader<'a> {
             }
             Err(error) => {
                 self.config.token_refused(error);
-                let said = text.and_then(Token::peek).map_or_else(|_| Marks::unknown(), |said| self.said(&said.token));
+                let said = text.map_or_else(|_| Marks::unknown(), |text| peeked(self.config, text));
                 self.carried.hint.join(&said);
                 let elsewhere = matches!(
                     error,

@@ -221,6 +221,14 @@ fn age(config: &Config, since: u32) -> Duration {
     config.clock.now().saturating_sub(Duration::from_secs(since.into()))
 }
 
+/// What a token that can't be believed says by now.
+pub(crate) fn peeked(config: &Config, token: &str) -> Marks {
+    match Token::peek(token) {
+        Ok(said) => faded(config, said.token.marks, age(config, said.token.issued_at)),
+        Err(_) => Marks::unknown(),
+    }
+}
+
 /// What was known at this time, in seconds since 1970, now.
 pub(crate) fn aged_since(config: &Config, marks: Marks, since: u32) -> Marks {
     aged(config, marks, age(config, since))

@@ -117,8 +117,9 @@ impl RywStream {
     }
 
     /// The client has told this token in a message of its own: later messages see what it says. A token that can't be
-    /// believed is no error: it is counted, and makes the session's marks unknown. Only this stream learns of it, and the
-    /// session stays the one of the request.
+    /// believed is no error: it is counted, and heeded as one of a request would be (see
+    /// [`unproven_reads`](crate::RywLayerBuilder::unproven_reads)). Only this stream learns of it, and the session stays the one of
+    /// the request.
     pub fn join_token(&self, token: &str) {
         self.0.was_told(token);
     }

@@ -262,6 +262,19 @@ async fn a_forged_token_in_a_message_is_counted_and_makes_nothing_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn made_up_tokens_in_messages_take_nothing_from_the_primary() {
+    let mut world = world(|b| b.unproven_reads(0)).settled().await;
+    let stream = world.open(&[session("me")]).await;
+    for n in 0..60 {
+        world.write("a");
+        stream.join_token("made up");
+        let read = stream.read().await.unwrap();
+        assert!(on_replica(&read), "{n}");
+        assert!(!read.finish().await.enforced, "{n}: and says so");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_nobody_can_serve_is_refused_and_the_stream_goes_on() {
     let mut world = world(|b| b.ladder(Ladder::new().wait(Duration::ZERO).primary(false))).settled().await;
     let stream = world.open(&[session("me")]).await;

@@ -7,7 +7,10 @@ use ryw_core::{ClusterId, Epoch, Key, Keyring, Marks, Position, Tenant, Token};
 use ryw_testing::lagging::LaggingStore;
 use tower_ryw::{Ladder, RequestHead, RywLayer, RywLayerBuilder};
 
-use crate::harness::{Answer, Fixture, level, session, values};
+use crate::{
+    cookies::Jar,
+    harness::{Answer, Fixture, level, session, values},
+};
 
 fn keys() -> Keyring {
     Keyring::new(Key::new(1, &[7; 32]).unwrap())
@@ -166,6 +169,37 @@ async fn none_at_all_where_none_are_allowed() {
     let fixture = busy(|layer| layer.unproven_reads(0)).await;
     let cost = cost(&fixture, "/v/x", |_| vec![("ryw-token", "unknown".into())]).await;
     assert_eq!(cost, Cost { not_enforced: 60, ..Cost::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_cookies_that_nobody_has_signed_are_no_more_than_one() {
+    let fixture = busy(|layer| layer.unproven_reads(0)).await;
+    let crowd: Vec<_> = (0..40).map(|n| format!("__Host-ryw-{n:08x}=x")).collect();
+    let cost = cost(&fixture, "/v/x", |_| vec![("cookie", crowd.join("; "))]).await;
+    assert_eq!(cost, Cost { not_enforced: 60, ..Cost::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_refused_for_it_where_the_primary_is_not_to_be_read() {
+    let fixture = busy(|layer| layer.ladder(Ladder::new().primary(false))).await;
+    let cost = cost(&fixture, "/v/x", |_| vec![("ryw-token", "unknown".into())]).await;
+    assert_eq!(cost, Cost { not_enforced: 60, ..Cost::default() });
+}
+
+/// A read that is recorded, or begins a session, replaces nothing that says more.
+#[tokio::test(start_paused = true)]
+async fn a_read_without_what_a_cookie_says_leaves_that_cookie() {
+    let fixture = busy(|layer| layer.unproven_reads(0)).await;
+    let written = fixture.store.put("t", "mine", Some("1".into())).unwrap();
+    for wanted in ["SESSION", "MONOTONIC", "RYW"] {
+        let mut jar = Jar::default();
+        jar.0.insert("__Host-ryw".into(), seal(&elsewhere(), "", Marks::at(written)));
+        for n in 0..3 {
+            let read = fixture.get("/v/mine", &[("cookie", &jar.header()), level(wanted)]).await;
+            assert!(is_honest(&read, "1"), "{wanted} {n}: {read:?}");
+            jar.take(&read);
+        }
+    }
 }
 
 /// Whether the read shows what was written, or says that it may not.
