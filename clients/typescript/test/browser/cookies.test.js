@@ -69,8 +69,11 @@ async function putInWrongOrder(page, gate, urls, call) {
   return newestFirst;
 }
 
-async function cookieOf(page, name) {
-  return (await page.browserContext().cookies()).find((cookie) => cookie.name === name);
+/** The session's own, in a tenant. */
+const OWN = /^ryw\.[0-9a-f]{8}$/;
+
+async function ownCookie(page) {
+  return (await page.browserContext().cookies()).find(({ name }) => OWN.test(name));
 }
 
 test("a page without code for it", async (context) => {
@@ -83,7 +86,7 @@ test("a page without code for it", async (context) => {
   await context.test("what it has written it sees, by its cookie alone", async (context) => {
     const page = await open(context, browser, site);
     await page.evaluate(put, url("note"));
-    const cookie = await cookieOf(page, "ryw");
+    const cookie = await ownCookie(page);
     assert.deepEqual([cookie.httpOnly, cookie.secure, cookie.sameSite, cookie.session], [true, false, "Lax", false]);
     const counted = [await page.evaluate(stale, [url("note")], "same-origin"), await page.evaluate(stale, [url("note")], "omit")];
     assert.deepEqual(counted, [0, 1], "with the cookie, and without");
@@ -101,7 +104,7 @@ test("a page without code for it", async (context) => {
     await page.evaluate(put, url("first"));
     const urls = Array.from({ length: PARALLEL }, (_, n) => url(`parallel-${n}`));
     const newestFirst = await putInWrongOrder(page, gate, urls, "fetch");
-    const cookie = await cookieOf(page, "ryw");
+    const cookie = await ownCookie(page);
     assert.equal(cookie.value, newestFirst.at(-1).headers["ryw-token"], "the oldest came last: what the browser keeps");
     assert.equal(await page.evaluate(stale, urls, "same-origin"), 0);
     assert.ok((await page.evaluate(stale, urls, "omit")) >= PARALLEL - 1, "without the cookie all but the first are stale");
@@ -112,7 +115,7 @@ test("a page without code for it", async (context) => {
     const urls = Array.from({ length: PARALLEL }, (_, n) => url(`first-${n}`));
     await putInWrongOrder(page, gate, urls, "fetch");
     const names = (await page.browserContext().cookies()).map(({ name }) => name);
-    assert.equal(names.filter((name) => /^ryw(-[0-9a-f]{8})?$/.test(name)).length, PARALLEL + 1, `${names}`);
+    assert.equal(names.filter((name) => /^ryw\.[0-9a-f]{8}(-[0-9a-f]{8})?$/.test(name)).length, PARALLEL + 1, `${names}`);
     assert.equal(await page.evaluate(stale, urls, "same-origin"), 0);
     assert.ok((await page.evaluate(stale, urls, "omit")) >= PARALLEL - 1, "without the cookies all but the first are stale");
   });
@@ -143,7 +146,7 @@ test("with the prefix that browsers guard", async (context) => {
     const cookies = await page.browserContext().cookies();
     assert.equal(cookies.length, 2);
     for (const { name, domain, path, secure, httpOnly, sameSite } of cookies) {
-      assert.match(name, /^__Host-ryw(-[0-9a-f]{8})?$/);
+      assert.match(name, /^__Host-ryw\.[0-9a-f]{8}(-[0-9a-f]{8})?$/);
       assert.deepEqual([domain, path, secure, httpOnly, sameSite], ["localhost", "/", true, true, "Lax"]);
     }
     const counted = [await page.evaluate(stale, [url("note")], "same-origin"), await page.evaluate(stale, [url("note")], "omit")];
