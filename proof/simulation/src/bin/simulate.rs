@@ -53,7 +53,7 @@ fn main() -> io::Result<ExitCode> {
         if let Some(outcome) = outcome.ok().filter(|_| seed + 1 == first + seeds) {
             last = Some((outcome.history, outcome.answers));
         }
-        if io::stdout().is_terminal() && total.runs % 25 == 0 {
+        if io::stdout().is_terminal() && total.runs.is_multiple_of(25) {
             eprint!("\r{} of {seeds}", total.runs);
         }
         ControlFlow::Continue(())
