@@ -8,7 +8,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use http::{Request, Response};
@@ -24,7 +23,6 @@ use tracing::{Instrument, Span};
 use crate::{
     config::Config,
     context::{Ended, RywContext, Scope},
-    decide::Excluded,
     identify::Identity,
     lookup::{self, Lookup, Required},
     observe::{Refused, Trouble},
@@ -32,7 +30,7 @@ use crate::{
     policy::Intent,
     problem::{AnswerBody, Protocol, Refusal},
     record::{Announcement, Effect, Saved, announce, hold_announced, record, record_now},
-    route::{Attempt, attempt_in, route},
+    route::{Asked, Attempt, attempt_in, route},
     trace,
 };
 
@@ -184,7 +182,8 @@ pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
         }
     };
     let may_wait = !identity.terms.ladder.wait.is_zero();
-    match attempt_in(view, config, &identity.terms, &required, Duration::ZERO, may_wait, Excluded::These(&[])) {
+    let asked = Asked { may_wait, ..Asked::new(&identity.terms, &required) };
+    match attempt_in(view, config, asked) {
         Attempt::Routed(routing) => {
             let is_announced = identity.terms.is_announced();
             let scope = Scope::new(Arc::clone(config), identity, required, routing);

@@ -34,29 +34,32 @@ pub(crate) enum Attempt {
     Refused(Reason),
 }
 
+/// What is asked of the nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) terms: &'a Terms,
+    pub(crate) required: &'a Required,
+    pub(crate) waited: Duration,
+    pub(crate) may_wait: bool,
+    pub(crate) excluded: Excluded<'a>,
+}
+
+impl<'a> Asked<'a> {
+    /// At once, of all nodes.
+    pub(crate) const fn new(terms: &'a Terms, required: &'a Required) -> Self {
+        Self { terms, required, waited: Duration::ZERO, may_wait: false, excluded: Excluded::These(&[]) }
+    }
+}
+
 /// Decides now.
-pub(crate) fn attempt(
-    config: &Config,
-    terms: &Terms,
-    required: &Required,
-    waited: Duration,
-    may_wait: bool,
-    excluded: Excluded<'_>,
-) -> Attempt {
+pub(crate) fn attempt(config: &Config, asked: Asked<'_>) -> Attempt {
     let view = config.topology.as_ref().map(|topology| topology.view());
-    attempt_in(view.as_ref().map(|view| &***view), config, terms, required, waited, may_wait, excluded)
+    attempt_in(view.as_ref().map(|view| &***view), config, asked)
 }
 
 /// The same, by what `view` shows.
-pub(crate) fn attempt_in(
-    view: Option<&View>,
-    config: &Config,
-    terms: &Terms,
-    required: &Required,
-    waited: Duration,
-    may_wait: bool,
-    excluded: Excluded<'_>,
-) -> Attempt {
+pub(crate) fn attempt_in(view: Option<&View>, config: &Config, asked: Asked<'_>) -> Attempt {
+    let Asked { terms, required, waited, may_wait, excluded } = asked;
     // One number is enough for both.
     let random = fastrand::usize(..);
     let pick = [random, random.rotate_right(usize::BITS / 2)];
@@ -94,7 +97,8 @@ pub(crate) async fn route(config: &Config, identity: &Identity, required: &Requi
     let mut may_wait = terms.ladder.wait > Duration::ZERO;
     let mut waited = Duration::ZERO;
     loop {
-        let offset = match attempt(config, &terms, required, waited, may_wait, Excluded::These(&[])) {
+        let asked = Asked { waited, may_wait, ..Asked::new(&terms, required) };
+        let offset = match attempt(config, asked) {
             Attempt::Routed(routing) => return Ok(routing),
             Attempt::Refused(reason) => return Err(reason),
             Attempt::Wait { offset } => offset,
@@ -111,7 +115,7 @@ pub(crate) async fn route(config: &Config, identity: &Identity, required: &Requi
             may_wait = false;
             continue;
         };
-        match attempt(config, &terms, required, waited, may_wait, Excluded::These(&[])) {
+        match attempt(config, asked) {
             Attempt::Routed(routing) => return Ok(routing),
             Attempt::Refused(reason) => return Err(reason),
             Attempt::Wait { .. } => may_wait = timeout_at(deadline, waiter.woken()).await.is_ok(),

@@ -17,11 +17,11 @@ use ryw_core::{Reason, Tenant};
 use super::RywContext;
 use crate::{
     config::Config,
-    decide::{Decision, Excluded, Route},
+    decide::{Decision, Route},
     identify::Identity,
     lookup::Required,
     policy::Plain,
-    route::{Attempt, Routing, attempt},
+    route::{Asked, Attempt, Routing, attempt},
 };
 
 thread_local! {
@@ -59,7 +59,7 @@ impl Scope {
     pub(crate) fn context(&mut self) -> Option<RywContext> {
         if let Self::Lazy { config, plain, tenant } = self {
             let (terms, required) = (config.policy.terms_of(*plain), Required::default());
-            let routing = match attempt(config, &terms, &required, Duration::ZERO, false, Excluded::These(&[])) {
+            let routing = match attempt(config, Asked::new(&terms, &required)) {
                 Attempt::Routed(routing) => routing,
                 // Nothing can serve. The handler is running already, so it is the data layer that fails: no replica will
                 // do, and the primary must not be asked instead.

@@ -14,7 +14,7 @@ use crate::{
     outcome::Told,
     policy::{Intent, Terms},
     record::Run,
-    route::{Attempt, Routing, attempt},
+    route::{Asked, Attempt, Routing, attempt},
     topology::NodeName,
 };
 
@@ -101,7 +101,8 @@ impl RywContext {
         let Inner { config, identity, required, decision, progress, .. } = &*self.0;
         let mut now = required.clone();
         now.marks.join(&progress.lock().hop.marks);
-        match attempt(config, &identity.terms, &now, decision.waited, false, excluded) {
+        let asked = Asked { waited: decision.waited, excluded, ..Asked::new(&identity.terms, &now) };
+        match attempt(config, asked) {
             Attempt::Routed(Routing { decision, permit, .. }) => {
                 progress.lock().permits.extend(permit);
                 Some(decision)
