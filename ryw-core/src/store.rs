@@ -45,7 +45,7 @@ pub trait MarkStore: fmt::Debug + Send + Sync + 'static {
 pub struct Loaded {
     /// The join of their own marks. *Unknown* when something of [`unsettled`](Self::unsettled) is.
     pub marks: Marks,
-    /// What those of them that the store does not know are held to.
+    /// What those of them are held to that the store does not know, or does not know all of.
     pub floor: Marks,
     /// The subjects whose marks are *unknown*, or open to the end of an epoch, and can be settled by sampling the
     /// primary's position now.

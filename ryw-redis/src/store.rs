@@ -164,6 +164,7 @@ impl Inner {
         // Of a new master nothing is settled: another process may still write marks to the one before it.
         let is_new = connection.is_new();
         let is_current = entry.as_ref().is_some_and(|entry| entry.generation == bucket.generation);
+        let by_now = || bucket.clone().in_period(self.period(connection));
         if let Some(entry) = entry {
             loaded.has_entry = true;
             // A clock is read only where there is something to compare with it.
@@ -172,6 +173,10 @@ impl Inner {
                 loaded.marks.add(Mark::Pending);
             } else if entry.is_open() && !is_new {
                 loaded.unsettled.push(Unsettled { key: *key, stamp: entry.stamp() });
+                if is_current && bucket.floor.is_unknown() {
+                    // It may have its doubt from there: one answer is good for all.
+                    loaded.unsettled.push(Unsettled { key: *key, stamp: by_now().stamp() });
+                }
             }
             let unknown = entry.marks.is_unknown() && !held;
             loaded.marks.join(&entry.marks.without_unknown());
@@ -182,7 +187,7 @@ impl Inner {
         if is_current && !is_new {
             return;
         }
-        let bucket = bucket.clone().in_period(self.period(connection));
+        let bucket = by_now();
         let forgets = connection.evicts() || is_new;
         let stamp = match forgets {
             false => bucket.stamp(),

@@ -78,6 +78,27 @@ async fn f40_a_missing_mark_is_unknown_after_whatever_loss() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_answer_for_a_part_is_enough_for_whoever_writes_there_next() {
+    let server = launch(RedisServer::builder()).await;
+    let store = connect(&server).await;
+    // Of one part, which the first bytes say.
+    let [first, second, third] = [1, 2, 3].map(|n| {
+        let mut bytes = *random_key().as_bytes();
+        (bytes[0], bytes[1], bytes[15]) = (7, 7, n);
+        SubjectKey::from_bytes(bytes)
+    });
+    for key in [first, second] {
+        join(&store, key, 100).await.unwrap();
+        assert!(load(&store, key).await.marks.is_unknown(), "it may have written before the server was started");
+    }
+    settle(&store, first, 120).await;
+    assert_eq!(required(&store, first).await, Some(Marks::at(at(120))));
+    join(&store, third, 110).await.unwrap();
+    assert_eq!(required(&store, third).await, Some(Marks::at(at(120))), "nobody has to be asked for it");
+    assert_eq!(required(&store, second).await, None, "what it was in doubt about, it says itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f41_a_late_mark_does_not_hide_a_loss() {
     let server = launch(RedisServer::builder()).await;
     let store = connect(&server).await;

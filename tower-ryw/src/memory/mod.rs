@@ -10,13 +10,20 @@ mod compact;
 mod interleavings;
 mod shard;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use ryw_core::{Loaded, MarkStore, Marks, Position, StoreFuture, SubjectKey, Unsettled, Update};
 use tokio::time::Instant;
 
 use crate::sync::Mutex;
-use shard::{Floor, SINCE_START, Shard, Tick};
+use shard::{Floor, Shard, Tick};
 
 const SHARDS: usize = 64;
 
@@ -32,6 +39,8 @@ pub struct LocalStore(Arc<Inner>);
 
 struct Inner {
     started: Instant,
+    /// Somebody answers, or has answered, for the time before the store was made.
+    start_is_settled: AtomicBool,
     shards: Box<[Mutex<Shard>]>,
 }
 
@@ -136,7 +145,11 @@ impl LocalStoreBuilder {
             Start::Held(window) => Floor::held_until(Tick::after(window)),
         };
         let shard = |_| Mutex::new(Shard::new(capacity.div_ceil(shards), Tick::after(ttl), floor()));
-        LocalStore(Arc::new(Inner { started: Instant::now(), shards: (0..shards).map(shard).collect() }))
+        LocalStore(Arc::new(Inner {
+            started: Instant::now(),
+            start_is_settled: AtomicBool::new(false),
+            shards: (0..shards).map(shard).collect(),
+        }))
     }
 }
 
@@ -176,8 +189,8 @@ impl MarkStore for LocalStore {
         for Unsettled { key, stamp } in unsettled {
             self.0.shard(key).lock().settle(key, *stamp, now, at);
         }
-        if unsettled.iter().any(|unsettled| unsettled.stamp == SINCE_START) {
-            // All parts have known nothing since then: one sample is late enough for every one of them.
+        if !unsettled.is_empty() && !self.0.start_is_settled.swap(true, Relaxed) {
+            // Whatever the question was, it came after the start: the answer is late enough for what was written before.
             self.0.shards.iter().for_each(|shard| shard.lock().settle_start(now, at));
         }
         StoreFuture::ready(())

@@ -27,6 +27,8 @@ pub(super) struct Shard {
     oldest: u32,
     branches: Branches,
     floor: Floor,
+    /// What answers for the time before the store was made, once that is known.
+    start: Option<Option<Position>>,
 }
 
 /// 44 bytes: there may be millions.
@@ -39,7 +41,16 @@ struct Entry {
     newer: u32,
     older: u32,
     /// Once the hold is over, nobody knows where the held write landed.
-    unknown: bool,
+    unknown: Unknown,
+}
+
+/// What is not known of a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    Nothing,
+    /// What it may have written before the store was made: one sample answers that for everybody.
+    Start,
+    Something,
 }
 
 const _: () = assert!(mem::size_of::<Entry>() == 44);
@@ -55,7 +66,7 @@ pub(super) struct Floor {
 }
 
 /// The stamp of a floor that has not become unknown since the store was made.
-pub(super) const SINCE_START: Stamp = Stamp(1);
+const SINCE_START: Stamp = Stamp(1);
 
 impl Shard {
     pub(super) fn new(capacity: usize, ttl: Tick, floor: Floor) -> Self {
@@ -69,6 +80,7 @@ impl Shard {
             oldest: NONE,
             branches: Branches::default(),
             floor,
+            start: None,
         }
     }
 
@@ -89,7 +101,15 @@ impl Shard {
                 loaded.has_entry = true;
                 let entry = &self.entries[slot as usize];
                 open = self.branches.add_to(&mut loaded.marks, slot, entry.marks);
-                (entry.held_until, entry.unknown, entry.stamp())
+                let unknown = match (entry.unknown, self.start) {
+                    (Unknown::Start, Some(start)) => {
+                        loaded.floor.join(&start.map_or(Marks::none(), Marks::at));
+                        loaded.floored.push(Unsettled { key: *key, stamp: entry.stamp() });
+                        false
+                    }
+                    (unknown, _) => unknown != Unknown::Nothing,
+                };
+                (entry.held_until, unknown, entry.stamp())
             }
             None => {
                 loaded.floor.join(&self.floor.marks);
@@ -125,7 +145,9 @@ impl Shard {
         let entry = &mut self.entries[slot as usize];
         entry.touched = now;
         entry.held_until = entry.held_until.max(held_until.unwrap_or_default());
-        entry.unknown |= marks.is_unknown();
+        if marks.is_unknown() {
+            entry.unknown = Unknown::Something;
+        }
         self.link_newest(slot);
         if self.index.len() > self.capacity {
             self.forget(self.oldest);
@@ -138,7 +160,7 @@ impl Shard {
                 let entry = &mut self.entries[slot as usize];
                 if entry.held_until <= now && entry.stamp() == stamp || is_on(Bug::Unstick) {
                     entry.held_until = entry.held_until.min(now);
-                    entry.unknown = false;
+                    entry.unknown = Unknown::Nothing;
                     if let Some(at) = at {
                         let marks = self.take_marks(slot).settled_by(at);
                         self.put_marks(slot, marks);
@@ -149,9 +171,10 @@ impl Shard {
         }
     }
 
-    /// The same for the floor, where it is that of the start.
+    /// Answers for the time before the store was made, if that is not done yet.
     pub(super) fn settle_start(&mut self, now: Tick, at: Option<Position>) {
-        if self.floor.stamp() == SINCE_START {
+        self.start.get_or_insert(at);
+        if self.floor.unknown && self.floor.stamp() == SINCE_START {
             self.floor.settle(SINCE_START, now, at);
         }
     }
@@ -184,7 +207,9 @@ impl Shard {
         let marks = self.branches.put(slot, all.without_unknown());
         let entry = &mut self.entries[slot as usize];
         entry.marks = marks;
-        entry.unknown |= unknown;
+        if unknown {
+            entry.unknown = Unknown::Something;
+        }
     }
 
     fn find(&self, key: &SubjectKey) -> Option<u32> {
@@ -201,6 +226,12 @@ impl Shard {
         let is_inherited = |held: &&Position| !marks.is_unknown() && !of_later_epoch(held);
         let held = self.floor.marks.positions();
         let inherited: Marks = held.iter().filter(is_inherited).copied().map(Mark::At).collect();
+        let unknown = match self.floor.unknown {
+            _ if inherited.positions().len() < held.len() => Unknown::Something,
+            true if self.start.is_none() && self.floor.stamp() == SINCE_START => Unknown::Start,
+            true => Unknown::Something,
+            false => Unknown::Nothing,
+        };
         let entry = Entry {
             key: *key,
             marks: Compact::none(),
@@ -208,7 +239,7 @@ impl Shard {
             touched: Tick(0),
             newer: NONE,
             older: NONE,
-            unknown: self.floor.unknown || inherited.positions().len() < held.len(),
+            unknown,
         };
         let slot = if self.free == NONE {
             if self.entries.len() == self.entries.capacity() {
@@ -228,7 +259,7 @@ impl Shard {
         let hasher = |slot: &u32| entries[*slot as usize].key.hash();
         self.index.insert_unique(key.hash(), slot, hasher);
         if is_on(Bug::NoFence) {
-            self.entries[slot as usize].unknown = false;
+            self.entries[slot as usize].unknown = Unknown::Nothing;
             return slot;
         }
         self.add_marks(slot, &inherited);
@@ -252,13 +283,14 @@ impl Shard {
         let marks = self.take_marks(slot);
         let entry = &mut self.entries[slot as usize];
         if is_on(Bug::Ttl) {
-            entry.unknown = false;
+            entry.unknown = Unknown::Nothing;
         } else {
             // Without a loss: it is told to the session that suffered it, not to everybody.
             self.floor.raise(marks.positions());
             self.floor.held_until = self.floor.held_until.max(entry.held_until);
         }
-        if entry.unknown {
+        // The start's doubt is the floor's own.
+        if entry.unknown == Unknown::Something {
             self.floor.forget();
         }
         let key = entry.key;

@@ -52,6 +52,36 @@ async fn a_new_store_knows_that_it_knows_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_answer_for_the_start_is_enough_for_those_who_have_written_since() {
+    let store = LocalStore::new();
+    (0..1000).for_each(|n| join(&store, n, Marks::at(at(50 + n)), None));
+    let unsettled = load(&store, 7).unsettled;
+    assert!(load(&store, 7).marks.is_unknown(), "it may have written before");
+    settle(&store, &unsettled, at(70));
+    for n in (0..1000).filter(|n| *n != 7) {
+        let loaded = load(&store, n);
+        assert_eq!((loaded.marks, &loaded.unsettled[..]), (Marks::at(at(70.max(50 + n))), &[][..]), "{n}");
+    }
+    join(&store, 2000, Marks::at(at(60)), None);
+    assert_eq!(load(&store, 2000).marks, Marks::at(at(70)), "nor does whoever comes later ask");
+    // After a failover the answer may lie beyond the fork, and it is not what this session has written.
+    let loaded = load(&store, 3);
+    settle(&store, &loaded.floored, of(2, 65));
+    assert_eq!(load(&store, 3).marks, [Mark::At(at(53)), Mark::At(of(2, 65))].into_iter().collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_before_the_start_is_still_unknown_once_others_have_forgotten_it() {
+    let store = LocalStore::builder().capacity(1).build();
+    let early = load(&store, 0).unsettled;
+    join(&store, 0, Marks::at(at(9)), None);
+    join(&store, 1, Marks::none(), None);
+    assert!(load(&store, 0).marks.is_unknown(), "its entry went, and the start was never answered for");
+    settle(&store, &early, at(5));
+    assert_eq!(load(&store, 0).marks, Marks::at(at(9)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_forgotten_after_the_start_is_not_settled_with_it() {
     let store = LocalStore::builder().capacity(64).build();
     let early = load(&store, 1).unsettled;
