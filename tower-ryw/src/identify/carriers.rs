@@ -56,20 +56,20 @@ pub(super) struct Reader<'a> {
     tenant: &'a Tenant,
     level: Level,
     /// Tokens so far, but for cookies.
-    count: usize,
+    read: SmallVec<[&'a [u8]; 1]>,
     carried: Carried,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(config: &'a Config, tenant: &'a Tenant, level: Level) -> Self {
-        Self { config, tenant, level, count: 0, carried: Carried::default() }
+        Self { config, tenant, level, read: SmallVec::new(), carried: Carried::default() }
     }
 
     pub(super) fn finish(self) -> Carried {
         self.carried
     }
 
-    pub(super) fn fields(&mut self, head: RequestHead<'_>, present: Present, keys: &mut Keys) {
+    pub(super) fn fields(&mut self, head: RequestHead<'a>, present: Present, keys: &mut Keys) {
         let all = |header, name| present.has(header).then(|| head.headers.get_all(name).iter()).into_iter().flatten();
         // `fetch` and proxies write a repeated field as one, separated by commas (RFC 9110, 5.3).
         let values = all(Present::TOKEN, &wire::TOKEN).flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -77,10 +77,8 @@ impl<'a> Reader<'a> {
         let events = self.config.event_ids.then(|| all(Present::LAST_EVENT_ID, &LAST_EVENT_ID)).into_iter().flatten();
         let values = values.chain(events.filter_map(in_event_id));
         for text in values.chain(all(Present::BAGGAGE, &BAGGAGE).flat_map(in_baggage)) {
-            self.count += 1;
-            if self.count > wire::MAX_TOKENS {
-                self.carried.hint.join(&Marks::unknown());
-            } else if let Ok(Some(session)) = self.token(text, Carrier::Field)
+            if self.is_news(text)
+                && let Ok(Some(session)) = self.token(text, Carrier::Field)
                 && keys.is_empty()
             {
                 keys.push(session);
@@ -159,13 +157,11 @@ impl<'a> Reader<'a> {
 
     /// The tokens in the URL. They are joined, and name nobody. Returns whether one of them is believed, so that whoever
     /// follows it is to see what it says.
-    pub(super) fn link(&mut self, head: RequestHead<'_>) -> bool {
+    pub(super) fn link(&mut self, head: RequestHead<'a>) -> bool {
         let mut is_shown = false;
         for token in links(head) {
-            self.count += 1;
-            if self.count > wire::MAX_TOKENS {
-                self.carried.hint.join(&Marks::unknown());
-                return is_shown;
+            if !self.is_news(token.as_bytes()) {
+                continue;
             }
             // Links live for longer than keys: that it is over needs no key to be read, and to lie about it gains nothing.
             match Token::peek(token) {
@@ -178,6 +174,20 @@ impl<'a> Reader<'a> {
             }
         }
         is_shown
+    }
+
+    /// Whether this one is to be read: the same once more says the same. Beyond the limit nobody knows what they say.
+    fn is_news(&mut self, token: &'a [u8]) -> bool {
+        if self.read.contains(&token) {
+            return false;
+        }
+        let has_room = self.read.len() < wire::MAX_TOKENS;
+        if has_room {
+            self.read.push(token);
+        } else {
+            self.carried.hint.join(&Marks::unknown());
+        }
+        has_room
     }
 
     /// Joins one token, and tells whose it is, if it says so. `Err` when it can't be believed.
@@ -266,7 +276,7 @@ fn cookies_of<'a>(header: &'a [u8], base: &'static str) -> impl Iterator<Item = 
 }
 
 /// The tokens in the URL's query.
-fn links(head: RequestHead<'_>) -> impl Iterator<Item = &str> {
+fn links<'a>(head: RequestHead<'a>) -> impl Iterator<Item = &'a str> {
     let parameters = head.uri.query().into_iter().flat_map(|query| query.split('&'));
     parameters.filter_map(|parameter| parameter.strip_prefix(wire::LINK_PARAMETER)?.strip_prefix('='))
 }

@@ -240,6 +240,26 @@ fn is_enforced(read: &Answer) -> bool {
     read.header("x-consistency-enforced") == Some("true")
 }
 
+/// A proxy that repeats a field is no crowd of tokens.
+#[tokio::test(start_paused = true)]
+async fn the_same_token_many_times_says_what_it_says() {
+    let fixture = busy(|layer| layer.unproven_reads(0)).await;
+    let written = newest(&fixture);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let own = seal(&keys(), "", Marks::at(written));
+    let copies = vec![own.as_str(); 50].join(", ");
+    assert_eq!(cost(&fixture, "/v/x", |_| vec![("ryw-token", copies.clone())]).await, Cost::default());
+    let link = vec![format!("ryw={own}"); 50].join("&");
+    assert_eq!(cost(&fixture, &format!("/v/x?{link}"), |_| Vec::new()).await, Cost::default());
+
+    // Of those beyond the limit nobody knows what they say.
+    let each = |n| seal(&keys(), "", Marks::at(Position::new(written.cluster(), written.epoch(), n)));
+    let crowd = |n| (1..=n).map(each).collect::<Vec<_>>().join(",");
+    assert_eq!(cost(&fixture, "/v/x", |_| vec![("ryw-token", crowd(8))]).await, Cost::default());
+    let cost = cost(&fixture, "/v/x", |_| vec![("ryw-token", crowd(9))]).await;
+    assert_eq!(cost, Cost { not_enforced: 60, ..Cost::default() });
+}
+
 /// The session's own marks go on to count.
 #[tokio::test(start_paused = true)]
 async fn it_takes_nothing_from_what_is_known() {
