@@ -155,9 +155,10 @@ function showAnswers() {
   const allowed = routing.reasons.find((reason) => reason.reason === 'stale-allowed')?.replica ?? 0;
   const old = allowed > 0 ? ` ${count(allowed, 'read', 'reads')} asked for a level that allows old data.` : '';
   const checked = checks.decided_total === 0 ? '' : ` ${count(checks.decided_total, 'spot check', 'spot checks')} found the same on the primary.`;
+  const unproven = routing.unproven === 0 ? '' : ` ${count(routing.unproven, 'read', 'reads')} brought a token that nobody believes, and got no more than without it.`;
   if (checks.violations > 0) answer('a-stale', 'Yes', `${count(checks.violations, 'spot check', 'spot checks')} in the last 15 minutes proved that a replica showed less than its session had to see. The log names it.`, 'critical');
-  else if (routing.unachieved === 0) answer('a-stale', 'No', `Each answer kept what its level promises, as far as positions tell.${checks.violations_total === 0 ? checked : ''}${old}`);
-  else answer('a-stale', count(routing.unachieved, 'answer', 'answers'), `did not keep what the level promises, and said so.${old}`, 'degraded');
+  else if (routing.unachieved === 0) answer('a-stale', 'No', `Each answer kept what its level promises, as far as positions tell.${checks.violations_total === 0 ? checked : ''}${old}${unproven}`);
+  else answer('a-stale', count(routing.unachieved, 'answer', 'answers'), `did not keep what the level promises, and said so.${old}${unproven}`, 'degraded');
 
   const unknown = losses.unknown_outcomes === 0 ? '' : ` Of ${count(losses.unknown_outcomes, 'write', 'writes')} nobody knows whether they were made.`;
   if (losses.told > 0) answer('a-lost', 'Yes', `${count(losses.told, 'answer', 'answers')} in the last 15 minutes told of work that did not survive a failover.${unknown}`, 'critical');
@@ -236,6 +237,7 @@ function showRest() {
     ['Marks without a position, or not stored', number.format(losses.degraded_marks_total)],
     ['Marks dropped', number.format(losses.dropped_total), losses.dropped_total > 0],
     ['Tokens not believed', number.format(losses.tokens_refused_total)],
+    ['Reads served as without such a token', number.format(losses.unproven_total)],
     ['Requests refused', number.format(live.routing.refused_total)],
   ]);
   const of = (measured, which) => (measured === null ? '–' : milliseconds(measured[which]));
@@ -338,7 +340,7 @@ function showDecisions(decisions) {
     one.node === null ? one.route : `${one.route} ${one.node}`,
     { content: [swatch(one.reason), one.reason] },
     one.level,
-    one.achieved ? 'yes' : { content: 'no', class: 'bad' },
+    one.achieved ? 'yes' : one.proven ? { content: 'no', class: 'bad' } : 'not owed',
     milliseconds(one.took_ms),
     milliseconds(one.waited_ms),
     { content: sessionButton(one.session, `d${one.number}`) },

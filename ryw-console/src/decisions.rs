@@ -37,6 +37,8 @@ pub(crate) struct Decision {
     took_ms: f64,
     waited_ms: f64,
     achieved: bool,
+    /// Whether what it had to see rests on nothing that nobody believes.
+    proven: bool,
     #[serde(serialize_with = "as_text_if_any")]
     session: Option<SubjectTag>,
     /// Of the session's name, so that it can be looked for and not be read.
@@ -75,6 +77,7 @@ impl Decisions {
             took_ms: event.took.as_secs_f64() * 1e3,
             waited_ms: event.waited.as_secs_f64() * 1e3,
             achieved: event.achieved,
+            proven: event.proven,
             session: event.session.map(|session| session.tag()),
             name,
         });

@@ -120,7 +120,10 @@ impl Observe for Recorder {
         let seen = memory.series.at(second);
         let count = &mut seen.counts[event.reason as usize][usize::from(event.primary)];
         *count = count.saturating_add(1);
-        seen.unachieved = seen.unachieved.saturating_add(u32::from(!event.achieved));
+        if !event.achieved {
+            let missed = if event.proven { &mut seen.unachieved } else { &mut seen.unproven };
+            *missed = missed.saturating_add(1);
+        }
         let latency = if event.read { &mut memory.reads } else { &mut memory.writes };
         latency.add(second, event.took);
         memory.decisions.push(event, now, name);

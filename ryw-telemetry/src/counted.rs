@@ -106,6 +106,7 @@ impl Observe for Metrics {
                 KeyValue::new("reason", event.reason.word()),
                 KeyValue::new("level", event.level.word()),
                 KeyValue::new("achieved", event.achieved),
+                KeyValue::new("proven", event.proven),
             ],
         );
         if event.read {

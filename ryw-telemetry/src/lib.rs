@@ -23,7 +23,7 @@
 //!
 //! | metric | kind | labels | meaning |
 //! |---|---|---|---|
-//! | `ryw_enforcement_count` | counter | `route`, `reason`, `level`, `achieved` | requests that were given a route |
+//! | `ryw_enforcement_count` | counter | `route`, `reason`, `level`, `achieved`, `proven` | requests that were given a route; `proven` is false where what they had to see rests on a token that nobody believes, so that a level that was not achieved was not owed |
 //! | `ryw_read_latency_ms` | histogram | `route` | from a read's arrival to its answer, in ms |
 //! | `ryw_wait_ms` | histogram | | how long reads have waited for a replica, in ms; those that waited |
 //! | `ryw_marks_recorded_total` | counter | `kind`, `source` | marks by what they stand for, and what made them: `creation` (a `POST`), `update`, `manual` (a read said that it wrote), `read` |

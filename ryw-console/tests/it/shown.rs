@@ -108,3 +108,20 @@ async fn routing_is_told_over_time_and_in_sum() {
     let later = json(&router, "/ryw/routing").await;
     assert_eq!((&later["writes"], &later["reasons"][7]["primary_total"]), (&0.into(), &2.into()), "{later}");
 }
+
+/// Anybody can send a token that nobody believes: that makes no promise, and its number is one of its own.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_believes_is_told_apart_from_what_was_owed() {
+    let stage = Stage::with(|layer| layer.unproven_reads(1));
+    for (read, enforced) in ["true", "false", "false"].into_iter().enumerate() {
+        assert_eq!(stage.read_with("forged").await["x-consistency-enforced"], enforced, "{read}");
+    }
+    let router = stage.console().into_router();
+    let live = json(&router, "/ryw/live").await;
+    let routing = &live["routing"];
+    assert_eq!((&routing["unachieved"], &routing["unproven"]), (&0.into(), &2.into()), "{routing}");
+    assert_eq!(live["losses"]["unproven_total"], 2, "{live}");
+    let decisions = json(&router, "/ryw/decisions").await;
+    let newest = &decisions[0];
+    assert_eq!((&newest["achieved"], &newest["proven"]), (&false.into(), &false.into()), "{newest}");
+}

@@ -71,7 +71,8 @@ async fn decisions_are_fields_and_not_too_many() {
     send(&app, "POST", 1).await;
     let logged = lines.of("request routed");
     let names: Vec<_> = logged[0].keys().copied().collect();
-    let expected = ["achieved", "level", "message", "path", "primary", "read", "reason", "session", "waited_ms"];
+    let expected =
+        ["achieved", "level", "message", "path", "primary", "proven", "read", "reason", "session", "waited_ms"];
     assert_eq!(names, expected);
     assert_eq!((&*logged[0]["reason"], &*logged[0]["level"]), ("\"write\"", "\"RYW\""));
     assert!(!format!("{logged:?}").contains("secret-name"));
