@@ -20,7 +20,7 @@ use crate::{
 /// Remembers the last decisions of a layer: 2000 of them, and for a quarter of an hour how many there were of each kind.
 /// Give a clone to [`RywLayerBuilder::observer`](tower_ryw::RywLayerBuilder::observer). Cheap to clone; some 500 KiB.
 ///
-/// It costs a request one short lock. Requests that have no session and need no replica are not seen by it.
+/// It costs a request one short lock. Reads that are passed through, having no session and asking for no node, are not seen by it.
 #[derive(Clone, Debug)]
 pub struct Recorder(Arc<Inner>);
 

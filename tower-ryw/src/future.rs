@@ -23,7 +23,7 @@ use tracing::{Instrument, Span};
 use crate::{
     config::Config,
     context::{Ended, RywContext, Scope},
-    identify::Identity,
+    identify::{Identity, Nobody},
     lookup::{self, Lookup, Required},
     observe::{Refused, Trouble},
     outcome::{Outcome, is_conflict, is_failure, outcome, unanswered},
@@ -156,7 +156,9 @@ impl fmt::Debug for Start {
 
 pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
     if let Some(plain) = identity.passthrough() {
-        return Start::Routed(Scope::Lazy { config: Arc::clone(config), plain, tenant: identity.tenant });
+        let Identity { tenant, arrived, path, .. } = identity;
+        let nobody = Nobody { plain, tenant, arrived, path };
+        return Start::Routed(Scope::Lazy { config: Arc::clone(config), nobody });
     }
     let loaded = match lookup::load(config, &identity).now() {
         Ok(loaded) => loaded,

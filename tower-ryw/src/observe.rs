@@ -35,7 +35,7 @@ use crate::{
 /// # Ok::<(), tower_ryw::ConfigError>(())
 /// ```
 pub trait Observe: fmt::Debug + Send + Sync + 'static {
-    /// A request was answered, or cut short; not one that has no session and needs no replica.
+    /// A request was answered, or cut short; not a read that was passed through, having no session and asking for no node.
     fn routed(&self, event: &Routed<'_>) {
         let _ = event;
     }
