@@ -22,6 +22,13 @@ pub(crate) struct Decisions {
     nodes: Vec<Arc<str>>,
 }
 
+/// How many there are to look at, of how many there were.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Kept {
+    kept: usize,
+    total: u64,
+}
+
 /// Where one request was sent, and why.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Decision {
@@ -105,6 +112,10 @@ impl Decisions {
             is_of && (!primary_reads || decision.is_primary_read())
         };
         self.kept.iter().rev().filter(is_asked_for).take(limit).cloned().collect()
+    }
+
+    pub(crate) fn kept(&self) -> Kept {
+        Kept { kept: self.kept.len(), total: self.number }
     }
 
     /// Those who have read most from the primary lately, then those who have asked most.

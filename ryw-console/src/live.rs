@@ -6,7 +6,7 @@ use tower_ryw::{Checked, RywLayer, StatsSnapshot, StoreHealth};
 
 use crate::{
     Recorder,
-    decisions::SessionSum,
+    decisions::{Kept, SessionSum},
     health::{self, Health, Node, Thresholds},
     meaning::{family, meaning},
     series::{Bar, SECONDS, Seen},
@@ -25,6 +25,7 @@ pub(crate) struct Live {
     health: Health,
     routing: Routing,
     sessions: Sessions,
+    decisions: Kept,
     store: Option<Store>,
     losses: Losses,
     checks: Checks,
@@ -135,6 +136,7 @@ pub(crate) fn live(layer: &RywLayer, recorder: &Recorder, thresholds: &Threshold
             waiting: layer.topology().map_or(0, tower_ryw::Topology::waiting),
             busiest: recorder.sessions(SESSIONS),
         },
+        decisions: recorder.kept(),
         losses: Losses {
             told: seen.lost_told,
             told_total: stats.lost_told,

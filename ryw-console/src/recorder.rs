@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tower_ryw::{Checked, Observe, Recorded, Routed, Source, SpotCheck};
 
 use crate::{
-    decisions::{Decision, Decisions, SessionSum},
+    decisions::{Decision, Decisions, Kept, SessionSum},
     latency::{Latency, Percentiles},
     series::{Bar, Seen, Series},
 };
@@ -87,6 +87,10 @@ impl Recorder {
     pub(crate) fn decisions(&self, limit: usize, session: Option<&str>, primary_reads: bool) -> Vec<Decision> {
         let session = session.map(|session| (session, self.0.names.hash_one(session)));
         self.0.memory.lock().decisions.last(limit, session, primary_reads)
+    }
+
+    pub(crate) fn kept(&self) -> Kept {
+        self.0.memory.lock().decisions.kept()
     }
 
     /// How long ago it was made.

@@ -39,6 +39,7 @@ async fn decisions_are_told_newest_first_and_found_by_name_or_hash() {
         (format!("session={}", "x".repeat(129)), "128 characters"),
         ("primary_reads=zzz".into(), "primary_reads=true or false"),
         ("limit=-1".into(), "limit=<number>"),
+        ("sesion=me".into(), "`sesion`"),
     ] {
         let refused = get(&router, &format!("/ryw/decisions?{query}")).await;
         assert_eq!(refused.status.as_u16(), 400);
@@ -82,6 +83,12 @@ async fn many_requests_take_no_more_room_than_few() {
     let decisions = json(&router, "/ryw/decisions?limit=100000").await;
     assert_eq!(decisions.as_array().unwrap().len(), 500);
     assert_eq!(decisions[0]["number"], 2100);
+    let kept = &json(&router, "/ryw/live").await["decisions"];
+    assert_eq!(
+        (&kept["kept"], &kept["total"]),
+        (&2000.into(), &2100.into()),
+        "so that whoever finds nothing knows why"
+    );
     assert_eq!(json(&router, "/ryw/decisions?session=s99").await, serde_json::json!([]), "the oldest are gone");
     assert_eq!(json(&router, "/ryw/decisions?session=s100").await.as_array().unwrap().len(), 1);
     assert_eq!(json(&router, "/ryw/live").await["sessions"]["busiest"].as_array().unwrap().len(), 10);
