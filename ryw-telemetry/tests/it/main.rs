@@ -264,7 +264,7 @@ async fn a_store_is_measured() {
         let request = Request::builder().method(method).header("x-session-id", session).body(()).unwrap();
         drop(service.clone().oneshot(request).await.unwrap());
     }
-    assert_eq!(collected.value(r#"ryw_store_latency_ms_sum{operation="join"}"#), 20.0, "{}", collected.text());
+    assert_eq!(collected.value(r#"ryw_store_latency_seconds_sum{operation="join"}"#), 0.02, "{}", collected.text());
     assert_eq!(collected.value(r#"ryw_store_errors_total{kind="corrupt",operation="join"}"#), 1.0);
     assert_eq!(collected.value(r#"ryw_marks_recorded_total{kind="not-stored",source="creation"}"#), 1.0);
     let told = r#"ryw_enforcement_count{achieved="false",level="RYW",proven="true",reason="write",route="primary"}"#;
