@@ -15,6 +15,7 @@ use pin_project_lite::pin_project;
 use ryw_core::{
     Reason,
     seeded::{Bug, is_on},
+    wire,
 };
 use tokio::sync::oneshot;
 use tower_service::Service;
@@ -26,7 +27,7 @@ use crate::{
     identify::{Identity, Nobody},
     lookup::{self, Lookup, Required},
     observe::{Refused, Trouble},
-    outcome::{Outcome, is_conflict, is_failure, outcome, unanswered},
+    outcome::{Outcome, is_conflict, is_failure, is_turned_away, outcome, unanswered},
     policy::Intent,
     problem::{AnswerBody, Protocol, Refusal},
     record::{Announcement, Effect, Saved, announce, hold_announced, record, record_now},
@@ -430,7 +431,11 @@ fn finish<R, E>(
         // A read that has failed keeps no promise. Of a write that has failed it is told whether the session will see what it
         // may have done.
         summary.achieved &= writes || !is_failure(protocol, response);
+        let claims_nothing = summary.achieved && is_turned_away(response);
         context.annotate(summary, response.headers_mut());
+        if claims_nothing {
+            response.headers_mut().remove(&wire::CONSISTENCY_ENFORCED);
+        }
     }
 }
 
