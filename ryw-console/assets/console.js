@@ -18,6 +18,7 @@ let chosen = null;
 // On a phone each of them is a card.
 const FEW = matchMedia('(max-width: 760px)').matches ? 10 : 25;
 const MOST = 500;
+const HINT = matchMedia('(pointer: coarse)').matches ? 'Tap a bar to see what is in it.' : 'Point at a bar, or use the arrow keys, to see what is in it.';
 let asked = { session: '', primaryReads: false, limit: FEW };
 let drawnDecisions = '';
 let asking = 0;
@@ -108,7 +109,8 @@ function showHealth() {
   document.body.classList.toggle('stale', !reached && lastGood !== null);
   $('chip').dataset.status = status;
   $('chip').textContent = status;
-  document.title = status === 'ok' ? 'Read-your-writes' : `${status}: Read-your-writes`;
+  const judged = status === 'ok' ? '' : `${status[0].toUpperCase()}${status.slice(1)}: `;
+  document.title = `${judged}Read-your-writes`;
   // Numbers in the texts change all the time; that alone is nothing new.
   const key = JSON.stringify(findings.map(({ status, check, node }) => [status, check, node]));
   const titles = { degraded: 'Degraded: it serves, but look at this', critical: 'Critical: somebody has to act now' };
@@ -155,9 +157,10 @@ function showAnswers() {
   const allowed = routing.reasons.find((reason) => reason.reason === 'stale-allowed')?.replica ?? 0;
   const old = allowed > 0 ? ` ${count(allowed, 'read', 'reads')} asked for a level that allows old data.` : '';
   const checked = checks.decided_total === 0 ? '' : ` ${count(checks.decided_total, 'spot check', 'spot checks')} found the same on the primary.`;
+  const unproven = routing.unproven === 0 ? '' : ` ${count(routing.unproven, 'read', 'reads')} brought a token that nobody believes, and got no more than without it.`;
   if (checks.violations > 0) answer('a-stale', 'Yes', `${count(checks.violations, 'spot check', 'spot checks')} in the last 15 minutes proved that a replica showed less than its session had to see. The log names it.`, 'critical');
-  else if (routing.unachieved === 0) answer('a-stale', 'No', `Each answer kept what its level promises, as far as positions tell.${checks.violations_total === 0 ? checked : ''}${old}`);
-  else answer('a-stale', count(routing.unachieved, 'answer', 'answers'), `did not keep what the level promises, and said so.${old}`, 'degraded');
+  else if (routing.unachieved === 0) answer('a-stale', 'No', `Each answer kept what its level promises, as far as positions tell.${checks.violations_total === 0 ? checked : ''}${old}${unproven}`);
+  else answer('a-stale', count(routing.unachieved, 'answer', 'answers'), `did not keep what the level promises, and said so.${old}${unproven}`, 'degraded');
 
   const unknown = losses.unknown_outcomes === 0 ? '' : ` Of ${count(losses.unknown_outcomes, 'write', 'writes')} nobody knows whether they were made.`;
   if (losses.told > 0) answer('a-lost', 'Yes', `${count(losses.told, 'answer', 'answers')} in the last 15 minutes told of work that did not survive a failover.${unknown}`, 'critical');
@@ -236,6 +239,7 @@ function showRest() {
     ['Marks without a position, or not stored', number.format(losses.degraded_marks_total)],
     ['Marks dropped', number.format(losses.dropped_total), losses.dropped_total > 0],
     ['Tokens not believed', number.format(losses.tokens_refused_total)],
+    ['Reads served as without such a token', number.format(losses.unproven_total)],
     ['Requests refused', number.format(live.routing.refused_total)],
   ]);
   const of = (measured, which) => (measured === null ? '–' : milliseconds(measured[which]));
@@ -271,9 +275,18 @@ function drawChart() {
   const { bars, width: seconds } = span();
   const families = ['served', 'primary', 'lag', 'trouble'];
   const order = [...live.routing.reasons].sort((a, b) => families.indexOf(a.family) - families.indexOf(b.family)).map((reason) => reason.reason);
+  const sums = bars.map((bar) => bar.counts.reduce((sum, [, replica, primary]) => sum + replica + primary, 0));
+  drawBars(bars, seconds, order, sums);
+  const used = new Set(bars.flatMap((bar) => bar.counts.map(([reason]) => reason)));
+  $('legend').replaceChildren(...order.filter((reason) => used.has(reason)).map((reason) => make('li', {}, swatch(reason), reason)));
+  readOut(bars, seconds, sums);
+}
+
+function drawBars(bars, seconds, order, sums) {
   const { clientWidth: width, clientHeight: height } = $('chart');
   const [left, right, top, bottom] = [46, 4, 8, 24];
-  const sums = bars.map((bar) => bar.counts.reduce((sum, [, replica, primary]) => sum + replica + primary, 0));
+  // Not laid out yet, or hidden: it is drawn once it has a size.
+  if (width <= left + right || height <= top + bottom) return;
   const most = ceiling(Math.max(...sums));
   const y = (value) => top + (height - top - bottom) * (1 - value / most);
   const step = (width - left - right) / bars.length;
@@ -298,9 +311,6 @@ function drawChart() {
   svg.append(shape('text', { x: left, y: height - 6 }, length > 60 ? `${length / 60} min ago` : `${length} s ago`));
   svg.append(shape('text', { x: width - right, y: height - 6, 'text-anchor': 'end' }, 'now'));
   $('chart').replaceChildren(svg);
-  const used = new Set(bars.flatMap((bar) => bar.counts.map(([reason]) => reason)));
-  $('legend').replaceChildren(...order.filter((reason) => used.has(reason)).map((reason) => make('li', {}, swatch(reason), reason)));
-  readOut(bars, seconds, sums);
 }
 
 function readOut(bars, seconds, sums) {
@@ -312,7 +322,7 @@ function readOut(bars, seconds, sums) {
   });
   const when = `${seconds} s from ${clock(live.now_ms - (bar.ago + seconds) * 1000)}`;
   const text = `${when}: ${sums[at] === 0 ? 'no requests' : `${count(sums[at], 'request', 'requests')}; ${parts.join('; ')}`}.`;
-  $('readout').textContent = chosen === null ? 'Point at a bar, or use the arrow keys, to see what is in it.' : text;
+  $('readout').textContent = chosen === null ? HINT : text;
   const slider = { 'aria-valuemax': bars.length - 1, 'aria-valuenow': at, 'aria-valuetext': text };
   for (const [name, value] of Object.entries(slider)) $('chart').setAttribute(name, value);
 }
@@ -326,19 +336,21 @@ function choose(at) {
 // ---- decisions
 
 function showDecisions(decisions) {
-  const drawn = JSON.stringify([asked, decisions[0]?.number, decisions.length]);
+  const drawn = JSON.stringify([asked, decisions[0]?.number, decisions.length, decisions.length === 0 && live.decisions]);
   if (drawn === drawnDecisions) return;
   drawnDecisions = drawn;
   const whose = asked.session === '' ? '' : ` of session ${asked.session}`;
   const which = asked.primaryReads ? 'reads by the primary' : 'decisions';
-  $('found').textContent = decisions.length === 0 ? `No ${which}${whose}.` : `The last ${number.format(decisions.length)} ${which}${whose}, newest first.`;
+  const { kept, total } = live.decisions;
+  const beyond = total > kept ? ` among the last ${number.format(kept)} decisions. Older ones are not kept.` : ' yet.';
+  $('found').textContent = decisions.length === 0 ? `No ${which}${whose}${beyond}` : `The last ${number.format(decisions.length)} ${which}${whose}, newest first.`;
   fill('decisions', decisions.map((one) => row('decisions', [
     clock(one.at_ms),
     one.kind,
     one.node === null ? one.route : `${one.route} ${one.node}`,
     { content: [swatch(one.reason), one.reason] },
     one.level,
-    one.achieved ? 'yes' : { content: 'no', class: 'bad' },
+    one.achieved ? 'yes' : one.proven ? { content: 'no', class: 'bad' } : 'not owed',
     milliseconds(one.took_ms),
     milliseconds(one.waited_ms),
     { content: sessionButton(one.session, `d${one.number}`) },
@@ -429,13 +441,16 @@ $('chart').addEventListener('keydown', (event) => {
   else return;
   event.preventDefault();
 });
-$('chart').addEventListener('pointermove', (event) => {
+function pointed(event) {
   if (live === null) return;
   const { left, width } = $('chart').getBoundingClientRect();
   const at = Math.floor(((event.clientX - left - 46) / (width - 50)) * span().bars.length);
   if (at !== chosen && at >= 0) choose(at);
-});
-$('chart').addEventListener('pointerleave', () => choose(null));
+}
+$('chart').addEventListener('pointermove', pointed);
+$('chart').addEventListener('pointerdown', pointed);
+// A finger that is lifted leaves as well, and what it has pointed at stays.
+$('chart').addEventListener('pointerleave', (event) => event.pointerType === 'mouse' && choose(null));
 new ResizeObserver(() => live !== null && drawChart()).observe($('chart'));
 for (const table of document.querySelectorAll('table')) {
   table.setAttribute('role', 'table');

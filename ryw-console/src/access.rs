@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -42,9 +42,7 @@ struct Secret([u8; 32]);
 
 impl Access {
     pub(crate) fn set_token(&mut self, token: &str) -> Result<(), TokenTooShort> {
-        if token.len() < MIN_TOKEN {
-            return Err(TokenTooShort { given: token.len() });
-        }
+        check(token)?;
         self.token = Some(Secret::of(token));
         Ok(())
     }
@@ -54,7 +52,12 @@ impl Access {
         let Some(secret) = &self.token else {
             let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
             let host = host.or(request.uri().authority().map(|authority| authority.as_str()));
-            let refused = || problem(StatusCode::MISDIRECTED_REQUEST, "not by this name; see Console::allow_host");
+            let refused = || {
+                problem(
+                    StatusCode::MISDIRECTED_REQUEST,
+                    "not by this name: localhost, 127.0.0.1 and [::1] are answered, and what Console::allow_host was given",
+                )
+            };
             return (!host.is_some_and(|host| self.admits(host))).then(refused);
         };
         if given(request.headers()).is_some_and(|given| secret.is(&given)) {
@@ -73,6 +76,10 @@ impl Access {
         let mut admitted = ["localhost", "127.0.0.1", "::1"].into_iter().chain(self.hosts.iter().map(String::as_str));
         admitted.any(|known| known.eq_ignore_ascii_case(name))
     }
+}
+
+pub(crate) fn check(token: &str) -> Result<(), TokenTooShort> {
+    if token.len() < MIN_TOKEN { Err(TokenTooShort { given: token.len() }) } else { Ok(()) }
 }
 
 impl Secret {
@@ -101,11 +108,29 @@ fn given(headers: &HeaderMap) -> Option<String> {
     String::from_utf8(decoded).ok()?.split_once(':').map(|(_, password)| password.to_owned())
 }
 
+/// What is not there says so in the words of all other errors.
+fn said(response: Response, method: &Method) -> Response {
+    let detail = match response.status() {
+        _ if response.headers().contains_key(header::CONTENT_TYPE) => return response,
+        StatusCode::NOT_FOUND => "there is nothing here: the page is at /ryw".to_owned(),
+        StatusCode::METHOD_NOT_ALLOWED => format!("{method} is not possible here: accepted are GET and HEAD"),
+        _ => return response,
+    };
+    let mut said = problem(response.status(), &detail);
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        said.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    said
+}
+
 /// Around every route.
 pub(crate) async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
     let mut response = match access.refuse(&request) {
         Some(refusal) => refusal,
-        None => next.run(request).await,
+        None => {
+            let method = request.method().clone();
+            said(next.run(request).await, &method)
+        }
     };
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),

@@ -22,6 +22,13 @@ pub(crate) struct Decisions {
     nodes: Vec<Arc<str>>,
 }
 
+/// How many there are to look at, of how many there were.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Kept {
+    kept: usize,
+    total: u64,
+}
+
 /// Where one request was sent, and why.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Decision {
@@ -37,6 +44,8 @@ pub(crate) struct Decision {
     took_ms: f64,
     waited_ms: f64,
     achieved: bool,
+    /// Whether what it had to see rests on nothing that nobody believes.
+    proven: bool,
     #[serde(serialize_with = "as_text_if_any")]
     session: Option<SubjectTag>,
     /// Of the session's name, so that it can be looked for and not be read.
@@ -75,6 +84,7 @@ impl Decisions {
             took_ms: event.took.as_secs_f64() * 1e3,
             waited_ms: event.waited.as_secs_f64() * 1e3,
             achieved: event.achieved,
+            proven: event.proven,
             session: event.session.map(|session| session.tag()),
             name,
         });
@@ -102,6 +112,10 @@ impl Decisions {
             is_of && (!primary_reads || decision.is_primary_read())
         };
         self.kept.iter().rev().filter(is_asked_for).take(limit).cloned().collect()
+    }
+
+    pub(crate) fn kept(&self) -> Kept {
+        Kept { kept: self.kept.len(), total: self.number }
     }
 
     /// Those who have read most from the primary lately, then those who have asked most.

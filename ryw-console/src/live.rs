@@ -6,7 +6,7 @@ use tower_ryw::{Checked, RywLayer, StatsSnapshot, StoreHealth};
 
 use crate::{
     Recorder,
-    decisions::SessionSum,
+    decisions::{Kept, SessionSum},
     health::{self, Health, Node, Thresholds},
     meaning::{family, meaning},
     series::{Bar, SECONDS, Seen},
@@ -25,6 +25,7 @@ pub(crate) struct Live {
     health: Health,
     routing: Routing,
     sessions: Sessions,
+    decisions: Kept,
     store: Option<Store>,
     losses: Losses,
     checks: Checks,
@@ -40,6 +41,8 @@ pub(crate) struct Routing {
     writes: u64,
     /// Requests that did not get what their level promises, and were told so.
     unachieved: u32,
+    /// Reads that were served as if they had brought no token: nobody believes what they brought, so nothing was promised.
+    unproven: u32,
     refused_total: u64,
     reasons: Vec<Explained>,
     /// Bars for one, five and fifteen minutes, oldest first.
@@ -113,6 +116,7 @@ struct Losses {
     /// Marks that were dropped on their way to the shared store.
     dropped_total: u64,
     tokens_refused_total: u64,
+    unproven_total: u64,
 }
 
 pub(crate) fn live(layer: &RywLayer, recorder: &Recorder, thresholds: &Thresholds) -> Live {
@@ -132,6 +136,7 @@ pub(crate) fn live(layer: &RywLayer, recorder: &Recorder, thresholds: &Threshold
             waiting: layer.topology().map_or(0, tower_ryw::Topology::waiting),
             busiest: recorder.sessions(SESSIONS),
         },
+        decisions: recorder.kept(),
         losses: Losses {
             told: seen.lost_told,
             told_total: stats.lost_told,
@@ -140,6 +145,7 @@ pub(crate) fn live(layer: &RywLayer, recorder: &Recorder, thresholds: &Threshold
             degraded_marks_total: stats.degraded_marks,
             dropped_total: store.map_or(0, |store| store.dropped),
             tokens_refused_total: stats.tokens_refused,
+            unproven_total: stats.unproven,
         },
         store: store.map(Store::from),
         checks: checks(&stats, &seen),
@@ -190,6 +196,7 @@ fn of(stats: &StatsSnapshot, seen: &Seen, recorder: &Recorder) -> Routing {
         reads_by_primary: sum(&reads, |reason| reason.primary),
         writes: sum(&writes, |reason| reason.primary),
         unachieved: seen.unachieved,
+        unproven: seen.unproven,
         refused_total: stats.refused,
         reasons,
         spans: SPANS.map(|(seconds, width)| Span { seconds, width, bars: recorder.bars(seconds, width) }).into(),

@@ -26,7 +26,7 @@ pub(crate) const fn meaning(reason: Reason) -> &'static str {
         }
         Reason::UnknownMarks => {
             "What the session must see is not known: after a restart, for a token that was not believed, or after a write \
-             without an answer. On the primary: no replica had what the primary had then. On a replica: nobody has proven it."
+             without an answer. On the primary: no replica had what the primary had then. On a replica: a token was not believed, so nothing was owed."
         }
         Reason::Write => "The request writes, and only the primary takes writes.",
         Reason::Strong => "The level of the request asks for the primary.",

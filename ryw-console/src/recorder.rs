@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tower_ryw::{Checked, Observe, Recorded, Routed, Source, SpotCheck};
 
 use crate::{
-    decisions::{Decision, Decisions, SessionSum},
+    decisions::{Decision, Decisions, Kept, SessionSum},
     latency::{Latency, Percentiles},
     series::{Bar, Seen, Series},
 };
@@ -20,7 +20,7 @@ use crate::{
 /// Remembers the last decisions of a layer: 2000 of them, and for a quarter of an hour how many there were of each kind.
 /// Give a clone to [`RywLayerBuilder::observer`](tower_ryw::RywLayerBuilder::observer). Cheap to clone; some 500 KiB.
 ///
-/// It costs a request one short lock. Requests that have no session and need no replica are not seen by it.
+/// It costs a request one short lock. Reads that are passed through, having no session and asking for no node, are not seen by it.
 #[derive(Clone, Debug)]
 pub struct Recorder(Arc<Inner>);
 
@@ -89,6 +89,10 @@ impl Recorder {
         self.0.memory.lock().decisions.last(limit, session, primary_reads)
     }
 
+    pub(crate) fn kept(&self) -> Kept {
+        self.0.memory.lock().decisions.kept()
+    }
+
     /// How long ago it was made.
     #[must_use]
     pub fn uptime(&self) -> Duration {
@@ -120,7 +124,10 @@ impl Observe for Recorder {
         let seen = memory.series.at(second);
         let count = &mut seen.counts[event.reason as usize][usize::from(event.primary)];
         *count = count.saturating_add(1);
-        seen.unachieved = seen.unachieved.saturating_add(u32::from(!event.achieved));
+        if !event.achieved {
+            let missed = if event.proven { &mut seen.unachieved } else { &mut seen.unproven };
+            *missed = missed.saturating_add(1);
+        }
         let latency = if event.read { &mut memory.reads } else { &mut memory.writes };
         latency.add(second, event.took);
         memory.decisions.push(event, now, name);

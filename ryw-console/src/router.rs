@@ -15,7 +15,7 @@ use tower_ryw::RywLayer;
 
 use crate::{
     Recorder, TokenTooShort,
-    access::{Access, guard},
+    access::{self, Access, guard},
     decisions::Decision,
     health::{Node, Status, Thresholds, health},
     live::{self, Live, Routing},
@@ -76,6 +76,19 @@ impl Console {
         Ok(self)
     }
 
+    /// Whether [`token`](Self::token) takes this secret: to be asked before anything is started.
+    ///
+    /// # Errors
+    /// [`TokenTooShort`] when it has less than 16 bytes.
+    pub fn check_token(token: &str) -> Result<(), TokenTooShort> {
+        access::check(token)
+    }
+
+    /// Other routes behind the same guard, without the page: where they are on another listener than the page is.
+    pub fn guard(self, routes: Router) -> Router {
+        routes.layer(from_fn_with_state(Arc::new(self.access), guard))
+    }
+
     /// The routes. They have to stay outside of the layer that they show.
     pub fn into_router(self) -> Router {
         self.into_router_with(Router::new())
@@ -121,6 +134,7 @@ async fn routing(State(shown): State<Arc<Shown>>) -> Json<Routing> {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Asked {
     session: Option<String>,
     /// `true`: only reads that the primary served.

@@ -25,8 +25,10 @@ struct Slot {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) counts: Counts,
-    /// Requests whose level was not achieved.
+    /// Requests whose level was not achieved, and was owed.
     pub(crate) unachieved: u32,
+    /// Reads that were served as if they had brought no token, because nobody believes the one that they brought.
+    pub(crate) unproven: u32,
     /// Answers that told of a loss.
     pub(crate) lost_told: u32,
     /// Reads that did not show what their session had to see.
@@ -93,6 +95,7 @@ impl Seen {
             *sum = sum.saturating_add(*more);
         }
         self.unachieved = self.unachieved.saturating_add(other.unachieved);
+        self.unproven = self.unproven.saturating_add(other.unproven);
         self.lost_told = self.lost_told.saturating_add(other.lost_told);
         self.violations = self.violations.saturating_add(other.violations);
         self.unknown_outcomes = self.unknown_outcomes.saturating_add(other.unknown_outcomes);

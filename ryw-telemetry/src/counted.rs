@@ -13,6 +13,8 @@ use crate::{store::MeasuredStore, watched};
 
 /// From what is answered from memory to what has waited for as long as it may.
 const MILLISECONDS: [f64; 14] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0];
+/// The same.
+const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// The instruments. Give a clone to [`RywLayerBuilder::observer`](tower_ryw::RywLayerBuilder::observer). Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,15 +39,14 @@ impl Metrics {
     #[must_use]
     pub fn new(meter: &Meter) -> Self {
         let counter = |name, what| meter.u64_counter(name).with_description(what).build();
-        let histogram = |name, what| {
-            let histogram = meter.f64_histogram(name).with_description(what);
-            histogram.with_boundaries(MILLISECONDS.to_vec()).build()
+        let histogram = |name, boundaries: [f64; 14], what| {
+            meter.f64_histogram(name).with_description(what).with_boundaries(boundaries.to_vec()).build()
         };
         let metrics = Self {
             meter: meter.clone(),
             enforcement: counter("ryw_enforcement_count", "Requests that were given a route"),
-            read_latency: histogram("ryw_read_latency_ms", "From a read's arrival to its answer, in ms"),
-            waits: histogram("ryw_wait_ms", "How long reads have waited for a replica, in ms"),
+            read_latency: histogram("ryw_read_latency_ms", MILLISECONDS, "From a read's arrival to its answer, in ms"),
+            waits: histogram("ryw_wait_seconds", SECONDS, "How long reads have waited for a replica"),
             recorded: counter("ryw_marks_recorded_total", "Marks by what they stand for and what made them"),
             tokens_refused: counter("ryw_tokens_refused_total", "Tokens that were not believed"),
             lost_told: counter("ryw_lost_told_total", "Answers that told of a lost write"),
@@ -53,7 +54,7 @@ impl Metrics {
             conflicts: counter("ryw_write_conflicts_total", "Writes turned down because somebody had written first"),
             checks: counter("ryw_spot_checks_total", "Reads that were compared with the primary"),
             violations: counter("ryw_violations_total", "Reads that did not show what their session had to see"),
-            store_latency: histogram("ryw_store_latency_ms", "From asking the mark store to its answer, in ms"),
+            store_latency: histogram("ryw_store_latency_seconds", SECONDS, "From asking the mark store to its answer"),
             store_errors: counter("ryw_store_errors_total", "Answers that the mark store did not give"),
         };
         // What has not happened yet is 0, and not absent: a rate needs a first value.
@@ -93,7 +94,7 @@ const fn token_word(error: TokenError) -> &'static str {
     }
 }
 
-pub(crate) fn ms(duration: Duration) -> f64 {
+fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
@@ -106,13 +107,14 @@ impl Observe for Metrics {
                 KeyValue::new("reason", event.reason.word()),
                 KeyValue::new("level", event.level.word()),
                 KeyValue::new("achieved", event.achieved),
+                KeyValue::new("proven", event.proven),
             ],
         );
         if event.read {
             self.read_latency.record(ms(event.took), &[KeyValue::new("route", event.route())]);
         }
         if !event.waited.is_zero() {
-            self.waits.record(ms(event.waited), &[]);
+            self.waits.record(event.waited.as_secs_f64(), &[]);
         }
     }
 

@@ -23,9 +23,9 @@
 //!
 //! | metric | kind | labels | meaning |
 //! |---|---|---|---|
-//! | `ryw_enforcement_count` | counter | `route`, `reason`, `level`, `achieved` | requests that were given a route |
+//! | `ryw_enforcement_count` | counter | `route`, `reason`, `level`, `achieved`, `proven` | requests that were given a route; `proven` is false where what they had to see rests on a token that nobody believes, so that a level that was not achieved was not owed |
 //! | `ryw_read_latency_ms` | histogram | `route` | from a read's arrival to its answer, in ms |
-//! | `ryw_wait_ms` | histogram | | how long reads have waited for a replica, in ms; those that waited |
+//! | `ryw_wait_seconds` | histogram | | how long reads have waited for a replica; those that waited |
 //! | `ryw_marks_recorded_total` | counter | `kind`, `source` | marks by what they stand for, and what made them: `creation` (a `POST`), `update`, `manual` (a read said that it wrote), `read` |
 //! | `ryw_tokens_refused_total` | counter | `kind` | tokens that were not believed |
 //! | `ryw_lost_told_total` | counter | | answers that told of a lost write |
@@ -33,7 +33,7 @@
 //! | `ryw_write_conflicts_total` | counter | | writes that the service has turned down because somebody else had written first (409, 412, `ABORTED`) |
 //! | `ryw_spot_checks_total` | counter | `found` | reads that a [`SpotCheckLayer`](tower_ryw::SpotCheckLayer) has compared with the primary |
 //! | `ryw_violations_total` | counter | | those that did not show what their session had to see |
-//! | `ryw_store_latency_ms` | histogram | `operation` | from asking the mark store to its answer, in ms; of [`Metrics::store`] |
+//! | `ryw_store_latency_seconds` | histogram | `operation` | from asking the mark store to its answer; of [`Metrics::store`] |
 //! | `ryw_store_errors_total` | counter | `operation`, `kind` | answers that it did not give, of [`Metrics::store`] |
 //! | `ryw_sessions_active` | gauge | | subjects with a mark in this process |
 //! | `ryw_primary_budget_used` | gauge | | reads that are on the primary because no replica was fresh enough |

@@ -11,8 +11,6 @@ use ryw_core::{
 };
 use tokio::time::Instant;
 
-use crate::counted::ms;
-
 /// A mark store whose answers are measured, see [`Metrics::store`](crate::Metrics::store). An answer that is there at once
 /// costs a look at the clock; one that takes its time costs no more allocations than the store's own, and one.
 #[derive(Clone)]
@@ -90,7 +88,7 @@ impl Asked {
 
     fn answered<T>(mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         self.is_over = true;
-        self.latency.record(ms(self.since.elapsed()), &[KeyValue::new("operation", self.operation)]);
+        self.latency.record(self.since.elapsed().as_secs_f64(), &[KeyValue::new("operation", self.operation)]);
         answer.inspect_err(|error| self.failed(word(error.kind())))
     }
 

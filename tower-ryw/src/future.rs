@@ -15,6 +15,7 @@ use pin_project_lite::pin_project;
 use ryw_core::{
     Reason,
     seeded::{Bug, is_on},
+    wire,
 };
 use tokio::sync::oneshot;
 use tower_service::Service;
@@ -23,10 +24,10 @@ use tracing::{Instrument, Span};
 use crate::{
     config::Config,
     context::{Ended, RywContext, Scope},
-    identify::Identity,
+    identify::{Identity, Nobody},
     lookup::{self, Lookup, Required},
     observe::{Refused, Trouble},
-    outcome::{Outcome, is_conflict, is_failure, outcome, unanswered},
+    outcome::{Outcome, is_conflict, is_failure, is_turned_away, outcome, unanswered},
     policy::Intent,
     problem::{AnswerBody, Protocol, Refusal},
     record::{Announcement, Effect, Saved, announce, hold_announced, record, record_now},
@@ -156,7 +157,9 @@ impl fmt::Debug for Start {
 
 pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
     if let Some(plain) = identity.passthrough() {
-        return Start::Routed(Scope::Lazy { config: Arc::clone(config), plain, tenant: identity.tenant });
+        let Identity { tenant, arrived, path, .. } = identity;
+        let nobody = Nobody { plain, tenant, arrived, path };
+        return Start::Routed(Scope::Lazy { config: Arc::clone(config), nobody });
     }
     let loaded = match lookup::load(config, &identity).now() {
         Ok(loaded) => loaded,
@@ -428,7 +431,11 @@ fn finish<R, E>(
         // A read that has failed keeps no promise. Of a write that has failed it is told whether the session will see what it
         // may have done.
         summary.achieved &= writes || !is_failure(protocol, response);
+        let claims_nothing = summary.achieved && is_turned_away(response);
         context.annotate(summary, response.headers_mut());
+        if claims_nothing {
+            response.headers_mut().remove(&wire::CONSISTENCY_ENFORCED);
+        }
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
 /// # Ok::<(), tower_ryw::ConfigError>(())
 /// ```
 pub trait Observe: fmt::Debug + Send + Sync + 'static {
-    /// A request was answered, or cut short; not one that has no session and needs no replica.
+    /// A request was answered, or cut short; not a read that was passed through, having no session and asking for no node.
     fn routed(&self, event: &Routed<'_>) {
         let _ = event;
     }
@@ -159,6 +159,9 @@ pub struct Routed<'a> {
     pub waited: Duration,
     /// Whether the level was achieved.
     pub achieved: bool,
+    /// Whether what the request had to see is known. False where it rests on a token that nobody believes: when the level was
+    /// not achieved then, nobody was owed it.
+    pub proven: bool,
     /// The session, as the mark store knows it, also one that has begun with this request; `None` for a request without one.
     pub session: Option<SubjectKey>,
     /// Its name, where the client told it or is told it now. Not to be shown or kept: it is the client's own.
@@ -293,6 +296,7 @@ pub struct Stats {
     routed: [[AtomicU64; Reason::ALL.len()]; 2],
     recorded: [AtomicU64; 5],
     sources: [AtomicU64; Source::ALL.len()],
+    unproven: AtomicU64,
     tokens_refused: AtomicU64,
     refused: AtomicU64,
     conflicts: AtomicU64,
@@ -319,6 +323,8 @@ pub struct StatsSnapshot {
     pub unknown_outcomes: u64,
     /// Marks whose position could not be sampled, or which the store did not take.
     pub degraded_marks: u64,
+    /// Reads that were served as if they had brought no token, because nobody believes the one that they brought.
+    pub unproven: u64,
     /// Tokens that were not believed.
     pub tokens_refused: u64,
     /// Requests that were refused by the layer.
@@ -337,6 +343,7 @@ impl Stats {
             routed: Default::default(),
             recorded: Default::default(),
             sources: Default::default(),
+            unproven: AtomicU64::new(0),
             tokens_refused: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
@@ -396,6 +403,7 @@ impl Stats {
             sources: Source::ALL.map(|source| (source, self.sources[source as usize].load(Relaxed))),
             unknown_outcomes: recorded(Recorded::UnknownOutcome),
             degraded_marks: recorded(Recorded::WithoutPosition) + recorded(Recorded::NotStored),
+            unproven: self.unproven.load(Relaxed),
             tokens_refused: self.tokens_refused.load(Relaxed),
             refused: self.refused.load(Relaxed),
             conflicts: self.conflicts.load(Relaxed),
@@ -408,6 +416,9 @@ impl Stats {
 impl Observe for Stats {
     fn routed(&self, event: &Routed<'_>) {
         self.routed[usize::from(event.primary)][event.reason as usize].fetch_add(1, Relaxed);
+        if !event.proven && !event.achieved {
+            self.unproven.fetch_add(1, Relaxed);
+        }
     }
 
     fn recorded(&self, event: Recorded, source: Source) {
@@ -470,6 +481,7 @@ impl DecisionLog {
             level = event.level.word(),
             waited_ms = u64::try_from(event.waited.as_millis()).unwrap_or(u64::MAX),
             achieved = event.achieved,
+            proven = event.proven,
             "request routed"
         );
     }
@@ -517,14 +529,18 @@ mod tests {
             took: Duration::ZERO,
             waited: Duration::ZERO,
             achieved: true,
+            proven: true,
             session: None,
             session_name: None,
         };
         stats.routed(&event);
         stats.routed(&Routed { primary: false, reason: Reason::CaughtUp, ..event });
-        stats.routed(&event);
+        stats.routed(&Routed { proven: false, ..event });
         let expected = [("replica", Reason::CaughtUp, 1), ("primary", Reason::Behind, 2)];
         assert_eq!(stats.snapshot().routed, expected);
+        stats.routed(&Routed { achieved: false, ..event });
+        stats.routed(&Routed { achieved: false, proven: false, ..event });
+        assert_eq!(stats.snapshot().unproven, 1, "what was achieved, or was owed, is none");
     }
 
     #[test]

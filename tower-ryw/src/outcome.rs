@@ -42,6 +42,19 @@ pub(crate) fn is_failure<B>(protocol: Protocol, response: &Response<B>) -> bool 
     Outcome::of_write(response.status(), grpc.map(HeaderValue::as_bytes)) == Outcome::Unknown
 }
 
+/// Whether the service has not looked at the request's data at all, so that there is nothing to say of its level.
+pub(crate) fn is_turned_away<B>(response: &Response<B>) -> bool {
+    matches!(
+        response.status(),
+        StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::LENGTH_REQUIRED
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    )
+}
+
 /// Whether a write was turned down because somebody else had written first.
 pub(crate) fn is_conflict<B>(response: &Response<B>) -> bool {
     let aborted = response.headers().get(&GRPC_STATUS).is_some_and(|status| status.as_bytes() == b"10");

@@ -50,7 +50,7 @@ pub(crate) struct ConsoleOptions {
     #[arg(long, global = true, value_name = "HOST:PORT", value_parser = address)]
     pub(crate) console: Option<String>,
 
-    /// A file with the secret that the page asks for; without one it is shown on this machine only
+    /// A file with the secret that the page asks for as a password, at least 16 bytes; without one it is shown on this machine only
     #[arg(long, global = true, value_name = "FILE", requires = "console")]
     pub(crate) console_token_file: Option<PathBuf>,
 }

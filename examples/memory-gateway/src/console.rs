@@ -1,6 +1,6 @@
 //! The operators' page, on a listener of its own.
 
-use std::{error::Error, future::IntoFuture, path::Path};
+use std::{error::Error, future::pending, path::Path};
 
 use axum::{Router, response::Redirect, routing::get};
 use ryw_console::Console;
@@ -8,6 +8,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     config::ConsoleOptions,
+    listen,
     routes::{Insight, measured, statistics},
 };
 
@@ -19,6 +20,8 @@ pub(crate) struct Serving(JoinHandle<()>);
 pub(crate) async fn bind(options: &ConsoleOptions) -> Result<Option<(TcpListener, Option<String>)>, Box<dyn Error>> {
     let Some(address) = &options.console else { return Ok(None) };
     let token = options.console_token_file.as_deref().map(read).transpose()?;
+    // Before anything is started, and before it is said that anything listens.
+    token.as_deref().map(Console::check_token).transpose()?;
     let listener = TcpListener::bind(address).await.map_err(|error| format!("can't listen on {address}: {error}"))?;
     let bound = listener.local_addr()?;
     if token.is_none() && !bound.ip().is_loopback() {
@@ -40,12 +43,7 @@ pub(crate) fn serve(listener: TcpListener, token: Option<&str>, insight: Insight
     };
     let routes = Router::new().route("/", get(|| async { Redirect::temporary("/ryw") }));
     let routes = routes.merge(measured(insight.clone())).merge(statistics(insight));
-    let server = axum::serve(listener, console.into_router_with(routes)).into_future();
-    Ok(Serving(tokio::spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the console has ended");
-        }
-    })))
+    Ok(Serving(tokio::spawn(listen::serve(listener, console.into_router_with(routes), pending()))))
 }
 
 fn read(file: &Path) -> Result<String, Box<dyn Error>> {

@@ -7,6 +7,7 @@ mod backend;
 mod config;
 mod console;
 mod demo;
+mod listen;
 mod problem;
 mod prometheus;
 mod routes;

@@ -1,13 +1,18 @@
 //! `memory-gateway serve`.
 
-use std::{error::Error, future::IntoFuture, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    error::Error,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
 
 use axum::{
     Router,
     http::{HeaderValue, Method, header},
     middleware::from_fn,
 };
-use ryw_console::Recorder;
+use ryw_console::{Console, Recorder};
 use ryw_core::wire;
 use ryw_telemetry::Metrics;
 use tokio::net::TcpListener;
@@ -17,7 +22,7 @@ use tower_ryw::{CookiePolicy, RywLayer, SpotCheckLayer};
 use crate::{
     backend::{Backend, Via},
     config::Cli,
-    console,
+    console, listen,
     prometheus::Prometheus,
     routes::{App, Insight, asking, memory, operators, questions, statistics, tenant_of},
     store::Shared,
@@ -25,6 +30,8 @@ use crate::{
 
 /// How long requests in flight may take to end after the first signal.
 const DRAIN: Duration = Duration::from_secs(5);
+/// What the page asks for: behind its address, where it has a token.
+const BY_TOKEN: &str = " (any user name, and the token as password)";
 /// How long a browser may remember what pages of other origins may do.
 const PREFLIGHT: Duration = Duration::from_secs(3600);
 
@@ -38,23 +45,23 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     let insight = insight(cli, &backend)?;
     let app = app(cli, listener.local_addr()?, insight.clone());
 
-    println!("memory-gateway listens on http://{} ({})", listener.local_addr()?, backend.describe());
-    println!(
-        "try:  curl -X PUT -H 'X-Session-ID: me' --data hello http://{}/v1/memory/acme/greeting",
-        listener.local_addr()?
-    );
-    println!(
-        "      curl -i -H 'X-Session-ID: me' -H 'X-Consistency-Level: RYW' http://{}/v1/memory/acme/greeting",
-        listener.local_addr()?
-    );
+    let (at, on) = (from_here(listener.local_addr()?), elsewhere(listener.local_addr()?));
+    println!("memory-gateway listens on http://{at} ({on}{})", backend.describe());
+    println!("try:  curl -X PUT -H 'X-Session-ID: me' --data hello http://{at}/v1/memory/acme/greeting");
+    println!("      curl -i -H 'X-Session-ID: me' -H 'X-Consistency-Level: RYW' http://{at}/v1/memory/acme/greeting");
     let _console = match console {
         Some((listener, token)) => {
-            println!("operators look at http://{}/ryw", listener.local_addr()?);
+            let address = listener.local_addr()?;
+            println!(
+                "operators look at http://{}/ryw{}",
+                from_here(address),
+                if token.is_some() { BY_TOKEN } else { "" }
+            );
             Some(console::serve(listener, token.as_deref(), insight)?)
         }
         None => None,
     };
-    let server = axum::serve(listener, app).with_graceful_shutdown(interrupted()).into_future();
+    let server = listen::serve(listener, app, interrupted());
     let overdue = async {
         interrupted().await;
         tracing::info!(
@@ -67,10 +74,24 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
         }
     };
     tokio::select! {
-        ended = server => ended?,
+        () = server => {}
         () = overdue => tracing::warn!("requests in flight are cut short"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where this machine reaches it: no browser opens the address that stands for all of them.
+fn from_here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn elsewhere(address: SocketAddr) -> &'static str {
+    if address.ip().is_unspecified() { "on all addresses of this machine; " } else { "" }
 }
 
 /// All routes: the values inside of the layer, the operators' routes outside. What is only for administrators is not for
@@ -89,7 +110,11 @@ fn app(cli: &Cli, listens_on: SocketAddr, insight: Insight) -> Router {
     let asking = asking(values).layer(insight.layer.clone()).layer(from_fn(questions));
     let asking = admitting(asking, origins, [Method::POST]);
     let app = memory.merge(asking).merge(admitting(operators(insight.clone()), origins, [Method::GET, Method::HEAD]));
-    if listens_on.ip().is_loopback() { app.merge(statistics(insight)) } else { app }
+    if !listens_on.ip().is_loopback() {
+        return app;
+    }
+    // Nor for web pages that rebind their name to this machine.
+    app.merge(Console::new(&insight.layer, &insight.recorder).guard(statistics(insight)))
 }
 
 /// The same routes, for pages of these origins as well. Outside of the layer: a preflight is no read.

@@ -110,6 +110,35 @@ async fn it_can_only_be_read() {
             let request = axum::http::Request::builder().method(method).uri(path).header("host", "localhost");
             let answer = router.clone().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
             assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+            assert_eq!(answer.headers()["allow"], "GET,HEAD", "{method} {path}");
+            assert_eq!(answer.headers()["content-type"], "application/problem+json", "{method} {path}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_not_there_says_so() {
+    let stage = Stage::new();
+    let router = stage.console().into_router();
+    let answer = get(&router, "/ryw/nothing").await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers["content-type"]),
+        (404, &"application/problem+json".parse().unwrap())
+    );
+    assert!(answer.text.contains("the page is at /ryw"), "{}", answer.text);
+}
+
+/// On another listener than the page, for the same eyes.
+#[tokio::test]
+async fn other_routes_have_the_same_guard() {
+    let stage = Stage::new();
+    let routes = || axum::Router::new().route("/sums", axum::routing::get("sums"));
+    let app = stage.console().guard(routes()).merge(axum::Router::new().fallback(async || "others"));
+    for (path, host, expected) in
+        [("/sums", "localhost", 200), ("/sums", "evil.example", 421), ("/others", "evil.example", 200)]
+    {
+        assert_eq!(ask(&app, path, &[("host", host)]).await.status.as_u16(), expected, "{path} {host}");
+    }
+    let app = stage.console().token(TOKEN).unwrap().guard(routes());
+    assert_eq!(get(&app, "/sums").await.status, StatusCode::UNAUTHORIZED);
 }

@@ -39,6 +39,7 @@ async fn decisions_are_told_newest_first_and_found_by_name_or_hash() {
         (format!("session={}", "x".repeat(129)), "128 characters"),
         ("primary_reads=zzz".into(), "primary_reads=true or false"),
         ("limit=-1".into(), "limit=<number>"),
+        ("sesion=me".into(), "`sesion`"),
     ] {
         let refused = get(&router, &format!("/ryw/decisions?{query}")).await;
         assert_eq!(refused.status.as_u16(), 400);
@@ -82,6 +83,12 @@ async fn many_requests_take_no_more_room_than_few() {
     let decisions = json(&router, "/ryw/decisions?limit=100000").await;
     assert_eq!(decisions.as_array().unwrap().len(), 500);
     assert_eq!(decisions[0]["number"], 2100);
+    let kept = &json(&router, "/ryw/live").await["decisions"];
+    assert_eq!(
+        (&kept["kept"], &kept["total"]),
+        (&2000.into(), &2100.into()),
+        "so that whoever finds nothing knows why"
+    );
     assert_eq!(json(&router, "/ryw/decisions?session=s99").await, serde_json::json!([]), "the oldest are gone");
     assert_eq!(json(&router, "/ryw/decisions?session=s100").await.as_array().unwrap().len(), 1);
     assert_eq!(json(&router, "/ryw/live").await["sessions"]["busiest"].as_array().unwrap().len(), 10);
@@ -107,4 +114,21 @@ async fn routing_is_told_over_time_and_in_sum() {
     tokio::time::advance(Duration::from_secs(16 * 60)).await;
     let later = json(&router, "/ryw/routing").await;
     assert_eq!((&later["writes"], &later["reasons"][7]["primary_total"]), (&0.into(), &2.into()), "{later}");
+}
+
+/// Anybody can send a token that nobody believes: that makes no promise, and its number is one of its own.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_believes_is_told_apart_from_what_was_owed() {
+    let stage = Stage::with(|layer| layer.unproven_reads(1));
+    for (read, enforced) in ["true", "false", "false"].into_iter().enumerate() {
+        assert_eq!(stage.read_with("forged").await["x-consistency-enforced"], enforced, "{read}");
+    }
+    let router = stage.console().into_router();
+    let live = json(&router, "/ryw/live").await;
+    let routing = &live["routing"];
+    assert_eq!((&routing["unachieved"], &routing["unproven"]), (&0.into(), &2.into()), "{routing}");
+    assert_eq!(live["losses"]["unproven_total"], 2, "{live}");
+    let decisions = json(&router, "/ryw/decisions").await;
+    let newest = &decisions[0];
+    assert_eq!((&newest["achieved"], &newest["proven"]), (&false.into(), &false.into()), "{newest}");
 }

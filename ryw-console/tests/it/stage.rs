@@ -57,6 +57,13 @@ impl Stage {
         written.headers()["x-session-id"].to_str().unwrap().to_owned()
     }
 
+    /// A read of nobody in particular, with this token.
+    pub(crate) async fn read_with(&self, token: &str) -> HeaderMap {
+        let service = self.layer.layer(service_fn(async |_| Ok::<_, Infallible>(Response::new(Body::empty()))));
+        let request = Request::get("/").header("ryw-token", token).header("x-consistency-level", "RYW");
+        service.oneshot(request.body(Body::empty()).unwrap()).await.unwrap().headers().clone()
+    }
+
     /// A request of the session through the layer.
     pub(crate) async fn request(&self, method: &str, session: &str, level: &str) -> StatusCode {
         let service = self.layer.layer(service_fn(async |_| Ok::<_, Infallible>(Response::new(Body::empty()))));

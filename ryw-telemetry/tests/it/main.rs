@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,7 +23,7 @@ use ryw_core::{
 use ryw_telemetry::Metrics;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_ryw::{
-    LocalStore, RywLayer,
+    Ladder, LocalStore, RywContext, RywLayer,
     topology::{Reading, Role, Topology},
 };
 
@@ -85,7 +91,7 @@ async fn requests_nodes_and_the_store_are_seen() {
             }
         }
     }
-    let written = r#"ryw_enforcement_count{achieved="true",level="RYW",reason="write",route="primary"}"#;
+    let written = r#"ryw_enforcement_count{achieved="true",level="RYW",proven="true",reason="write",route="primary"}"#;
     assert_eq!(collected.value(written), 2.0, "{}", collected.text());
     assert_eq!(collected.value(r#"ryw_read_latency_ms_count{route="primary"}"#), 3.0);
     assert!(collected.value(r#"ryw_read_latency_ms_sum{route="primary"}"#) >= 90.0);
@@ -139,6 +145,65 @@ async fn hostile_names_make_no_series() {
     }
     assert_eq!(series(), before, "{}", collected.text());
     assert!(collected.value("ryw_write_conflicts_total") >= 1.0, "{}", collected.text());
+}
+
+/// What was owed and not kept is another series than what somebody made up, in whatever request both meet.
+#[tokio::test(start_paused = true)]
+async fn a_level_that_nobody_was_owed_is_told_apart() {
+    let (provider, collected) = Collected::new();
+    let topology = Topology::new();
+    let (mut primary, mut replica) = (topology.add("p"), topology.add("r1"));
+    primary.begin().report(Reading::new(Role::Primary, at(70)));
+    replica.begin().report(Reading::new(Role::Replica, at(70)));
+    let layer = RywLayer::builder()
+        .positions(topology)
+        .unproven_reads(0)
+        .ladder(Ladder::new().primary(false).stale(std::time::Duration::from_secs(9)))
+        .observer(Metrics::new(&provider.meter("test")))
+        .build()
+        .unwrap();
+    let end = Arc::new(AtomicU64::new(70));
+    let written_at = Arc::clone(&end);
+    let service = layer.layer(service_fn(move |request: Request<()>| {
+        if request.method() == "POST" {
+            RywContext::current().unwrap().mark_written_at(at(written_at.load(Relaxed)));
+        }
+        std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+    }));
+    let newest = Arc::clone(&end);
+    tokio::spawn(async move {
+        loop {
+            primary.next().await.report(Reading::new(Role::Primary, at(newest.load(Relaxed))));
+        }
+    });
+    let send = async |method: &str, headers: &[(&str, &str)]| {
+        let mut request = Request::builder().method(method);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        service.clone().oneshot(request.body(()).unwrap()).await.unwrap()
+    };
+    let written = send("POST", &[]).await;
+    let session = ("ryw-token", written.headers()["ryw-token"].to_str().unwrap());
+    let forged = ("ryw-token", "forged");
+    let count = |achieved: &str, proven: &str, reason: &str| {
+        let labels =
+            format!(r#"achieved="{achieved}",level="RYW",proven="{proven}",reason="{reason}",route="replica""#);
+        collected.value(&format!("ryw_enforcement_count{{{labels}}}"))
+    };
+    // Finds out what was written before the layer was made.
+    send("GET", &[session]).await;
+    send("GET", &[forged]).await;
+    send("GET", &[session, forged]).await;
+    assert_eq!(count("false", "false", "unknown-marks"), 2.0, "what was owed is kept: {}", collected.text());
+    // The replica does not follow.
+    end.store(100, Relaxed);
+    let written = send("POST", &[session]).await;
+    let session = ("ryw-token", written.headers()["ryw-token"].to_str().unwrap());
+    send("GET", &[session]).await;
+    send("GET", &[session, forged]).await;
+    assert_eq!(count("false", "true", "stale-allowed"), 2.0, "{}", collected.text());
+    assert_eq!(count("false", "false", "unknown-marks"), 2.0, "{}", collected.text());
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,10 +264,10 @@ async fn a_store_is_measured() {
         let request = Request::builder().method(method).header("x-session-id", session).body(()).unwrap();
         drop(service.clone().oneshot(request).await.unwrap());
     }
-    assert_eq!(collected.value(r#"ryw_store_latency_ms_sum{operation="join"}"#), 20.0, "{}", collected.text());
+    assert_eq!(collected.value(r#"ryw_store_latency_seconds_sum{operation="join"}"#), 0.02, "{}", collected.text());
     assert_eq!(collected.value(r#"ryw_store_errors_total{kind="corrupt",operation="join"}"#), 1.0);
     assert_eq!(collected.value(r#"ryw_marks_recorded_total{kind="not-stored",source="creation"}"#), 1.0);
-    let told = r#"ryw_enforcement_count{achieved="false",level="RYW",reason="write",route="primary"}"#;
+    let told = r#"ryw_enforcement_count{achieved="false",level="RYW",proven="true",reason="write",route="primary"}"#;
     assert_eq!(collected.value(told), 1.0, "as the answer says: {}", collected.text());
     // Its own subject and everybody's.
     assert_eq!(collected.value(r#"ryw_store_errors_total{kind="given-up",operation="load"}"#), 2.0);

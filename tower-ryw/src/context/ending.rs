@@ -163,12 +163,23 @@ impl RywContext {
             took: arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed()),
             waited: self.waited(),
             achieved: *achieved,
+            proven: self.is_proven(),
             session: key.copied(),
             session_name: session.as_ref().or(born.as_ref().map(|(name, _)| name)),
         };
         self.0.config.routed(&routed, path.as_deref());
         let epoch = || self.0.config.topology.as_ref()?.view().epoch();
         trace::routed(span, &routed, &self.0.required.marks, epoch);
+    }
+
+    /// Whether what the request had to see rests on nothing that nobody has proven. Where such a token was left aside, what
+    /// is known besides was owed all the same: a decision for another reason has failed that.
+    fn is_proven(&self) -> bool {
+        match self.0.required.doubt {
+            Doubt::None => true,
+            Doubt::Heeded => false,
+            Doubt::Unmet => self.0.decision.reason != Reason::UnknownMarks,
+        }
     }
 
     /// What did not survive a failover of what the session had to see, or has seen since.

@@ -12,15 +12,14 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use ryw_core::{Reason, Tenant};
+use ryw_core::Reason;
 
 use super::RywContext;
 use crate::{
     config::Config,
     decide::{Decision, Route},
-    identify::Identity,
+    identify::{Identity, Nobody},
     lookup::Required,
-    policy::Plain,
     route::{Asked, Attempt, Routing, attempt},
 };
 
@@ -45,7 +44,7 @@ pub(crate) enum Scope {
     #[default]
     None,
     /// A request of which nothing has to be remembered: its context is made when somebody asks for it.
-    Lazy { config: Arc<Config>, plain: Plain, tenant: Tenant },
+    Lazy { config: Arc<Config>, nobody: Nobody },
     /// A request with a context.
     Ready(RywContext),
 }
@@ -57,8 +56,8 @@ impl Scope {
 
     /// The context, made now if need be.
     pub(crate) fn context(&mut self) -> Option<RywContext> {
-        if let Self::Lazy { config, plain, tenant } = self {
-            let (terms, required) = (config.policy.terms_of(*plain), Required::default());
+        if let Self::Lazy { config, nobody } = self {
+            let (terms, required) = (config.policy.terms_of(nobody.plain), Required::default());
             let routing = match attempt(config, Asked::new(&terms, &required)) {
                 Attempt::Routed(routing) => routing,
                 // Nothing can serve. The handler is running already, so it is the data layer that fails: no replica will
@@ -66,7 +65,8 @@ impl Scope {
                 Attempt::Refused(reason) => refused(config, reason),
                 Attempt::Wait { .. } => refused(config, Reason::Behind),
             };
-            let identity = Identity::nobody(tenant.clone(), terms);
+            let Nobody { tenant, arrived, path, .. } = nobody.clone();
+            let identity = Identity { arrived, path, ..Identity::nobody(tenant, terms) };
             *self = Self::new(Arc::clone(config), identity, required, routing);
         }
         self.ready().cloned()

@@ -105,12 +105,20 @@ fn tenant(config: &Config, head: RequestHead<'_>) -> Tenant {
 /// Who a request is from.
 #[expect(clippy::large_enum_variant, reason = "it is moved once, and boxes would allocate on each request")]
 pub(crate) enum Caller {
-    /// Nobody in particular, for a read that is passed through: its head shows that at a glance.
-    Nobody {
-        plain: Plain,
-        tenant: Tenant,
-    },
+    /// Nobody in particular, for a read of which nothing has to be remembered: its head shows that at a glance.
+    Nobody(Nobody),
     Somebody(Identity),
+}
+
+/// What has to be kept of a read that is passed through, should its service ask where to read.
+#[derive(Clone, Debug)]
+pub(crate) struct Nobody {
+    pub(crate) plain: Plain,
+    pub(crate) tenant: Tenant,
+    /// As in [`Identity`].
+    pub(crate) arrived: Option<Instant>,
+    /// As in [`Identity`].
+    pub(crate) path: Option<Arc<str>>,
 }
 
 /// `named`: what names the session first.
@@ -128,7 +136,7 @@ pub(crate) fn identify(
     let tenant = tenant(config, head);
     let tells_nothing = present.tells_nothing() && config.subjects_of.is_none() && !carriers::has_link(head);
     if tells_nothing && let Some(plain) = Plain::of(&terms) {
-        return Ok(Caller::Nobody { plain, tenant });
+        return Ok(Caller::Nobody(Nobody { plain, tenant, arrived: arrived(config), path: path(config, head) }));
     }
     let session = match named {
         Some(value) => Some(named_session(head, present, value)?),
@@ -161,11 +169,18 @@ pub(crate) fn identify(
     }
     let acknowledges = present.has(Present::LOST)
         && head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
-    let arrived = config.observer.is_some().then(Instant::now);
-    let path = config.decision_log.is_some().then(|| shown(head.uri.path()));
+    let (arrived, path) = (arrived(config), path(config, head));
     let identity =
         Identity { tenant, session, keys, has_session, cookies, terms, carried, acknowledges, arrived, path };
     Ok(Caller::Somebody(identity))
+}
+
+fn arrived(config: &Config) -> Option<Instant> {
+    config.observer.is_some().then(Instant::now)
+}
+
+fn path(config: &Config, head: RequestHead<'_>) -> Option<Arc<str>> {
+    config.decision_log.is_some().then(|| shown(head.uri.path()))
 }
 
 /// `Connection` names what the next hop takes out: whoever names one of these wants a proxy to drop what it was told to add.

@@ -71,10 +71,11 @@ impl LocalStore {
         LocalStoreBuilder { capacity: 1_000_000, ttl: Duration::from_secs(300), start: Start::Unknown }
     }
 
-    /// How many subjects have a mark of their own.
+    /// How many subjects have a mark of their own. What has expired goes as the store is used, and when this is asked.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.shards.iter().map(|shard| shard.lock().len()).sum()
+        let now = self.0.now();
+        self.0.shards.iter().map(|shard| shard.lock().len(now)).sum()
     }
 
     /// Whether no subject has a mark of its own.
@@ -96,8 +97,8 @@ impl LocalStore {
         loaded
     }
 
-    /// Age of the mark that was written longest ago, and the mean age of all, with a resolution of 100 ms. `None`
-    /// when there is none. Takes time in proportion to the number of marks: for diagnostics.
+    /// Age of the mark that was written longest ago and has not expired, and the mean age of all, with a resolution of 100 ms.
+    /// `None` when there is none. Takes time in proportion to the number of marks: for diagnostics.
     #[must_use]
     pub fn ages(&self) -> Option<(Duration, Duration)> {
         let now = self.0.now();

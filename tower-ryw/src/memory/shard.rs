@@ -65,6 +65,9 @@ pub(super) struct Floor {
     unknown_count: u64,
 }
 
+/// How many expired entries go when somebody looks at a shard: requests wait for the lock meanwhile.
+const MOST_AT_ONCE: usize = 1000;
+
 /// The stamp of a floor that has not become unknown since the store was made.
 const SINCE_START: Stamp = Stamp(1);
 
@@ -84,13 +87,17 @@ impl Shard {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn len(&mut self, now: Tick) -> usize {
+        self.expire_up_to(MOST_AT_ONCE, now);
         self.index.len()
     }
 
     /// Time since the last write of each entry, in ticks.
-    pub(super) fn ages(&self, now: Tick) -> impl Iterator<Item = u32> {
-        self.index.iter().map(move |slot| now.0.saturating_sub(self.entries[*slot as usize].touched.0))
+    pub(super) fn ages(&mut self, now: Tick) -> impl Iterator<Item = u32> {
+        self.expire_up_to(MOST_AT_ONCE, now);
+        let this = &*self;
+        let age = move |slot: &u32| now.0.saturating_sub(this.entries[*slot as usize].touched.0);
+        this.index.iter().map(age).filter(move |age| *age < this.ttl)
     }
 
     pub(super) fn load(&mut self, key: &SubjectKey, now: Tick, loaded: &mut Loaded) {
@@ -269,7 +276,11 @@ impl Shard {
     /// Entries are ordered by their last write and live equally long, so only the oldest can have expired. A few at
     /// a time keep up with any rate of insertion.
     fn expire(&mut self, now: Tick) {
-        for _ in 0..2 {
+        self.expire_up_to(2, now);
+    }
+
+    fn expire_up_to(&mut self, most: usize, now: Tick) {
+        for _ in 0..most {
             match self.entries.get(self.oldest as usize) {
                 Some(entry) if entry.touched.0.saturating_add(self.ttl) <= now.0 => self.forget(self.oldest),
                 _ => return,

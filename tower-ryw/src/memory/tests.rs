@@ -125,6 +125,23 @@ async fn an_expired_mark_is_still_honoured_and_takes_no_room() {
     assert_eq!((load(&store, 1).marks, store.len()), (Marks::at(at(500)), 0));
 }
 
+/// Also while nobody uses the store.
+#[tokio::test(start_paused = true)]
+async fn no_mark_is_told_to_be_older_than_marks_become() {
+    let store = LocalStore::builder().capacity(100_000).ttl(Duration::from_secs(10)).build();
+    (0..70_000).for_each(|n| join(&store, n, Marks::at(at(500)), None));
+    tokio::time::advance(Duration::from_secs(6)).await;
+    join(&store, 70_000, Marks::at(at(500)), None);
+    assert_eq!((store.len(), store.ages().unwrap().0), (70_001, Duration::from_secs(6)));
+    tokio::time::advance(Duration::from_secs(6)).await;
+    let (oldest, mean) = store.ages().unwrap();
+    assert_eq!((oldest, mean), (Duration::from_secs(6), Duration::from_secs(6)), "more had expired than go at once");
+    assert_eq!(store.len(), 1);
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert_eq!((store.len(), store.ages()), (0, None));
+    assert_eq!(load(&store, 1).marks.positions(), [at(500)], "it is honoured all the same");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hold_is_pending_then_unknown_until_settled() {
     let store = settled(10, 1);

@@ -71,7 +71,8 @@ async fn decisions_are_fields_and_not_too_many() {
     send(&app, "POST", 1).await;
     let logged = lines.of("request routed");
     let names: Vec<_> = logged[0].keys().copied().collect();
-    let expected = ["achieved", "level", "message", "path", "primary", "read", "reason", "session", "waited_ms"];
+    let expected =
+        ["achieved", "level", "message", "path", "primary", "proven", "read", "reason", "session", "waited_ms"];
     assert_eq!(names, expected);
     assert_eq!((&*logged[0]["reason"], &*logged[0]["level"]), ("\"write\"", "\"RYW\""));
     assert!(!format!("{logged:?}").contains("secret-name"));
@@ -155,4 +156,38 @@ async fn a_store_that_takes_nothing_is_not_told_of_with_each_write() {
     send(&app, "POST", 1000).await;
     let lines = std::mem::take(&mut *lines.0.lock());
     assert!(matches!(&*lines, [line] if line["marks"] == "1001"), "one line, and how many: {lines:?}");
+}
+
+/// A read of nobody is passed through until its service asks where to read, as pools do: from then on it is one like all others.
+#[tokio::test(start_paused = true)]
+async fn a_read_of_nobody_is_told_once_its_service_asks_where_to_read() {
+    let (lines, _listening) = listen();
+    let took = Arc::new(Mutex::new(Vec::new()));
+    let layer = RywLayer::builder().log_decisions(true).observer(Took(Arc::clone(&took))).build().unwrap();
+    let asking = async || {
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        format!("{:?}", tower_ryw::RywContext::current().map(|context| context.route()))
+    };
+    let app = Router::new().route("/asks", any(asking)).route("/does-not", any(|| async { "" })).layer(layer);
+    let silent = answer(app.clone().oneshot(request("GET", "/does-not", &[], "")).await).await;
+    assert_eq!((silent.header("ryw-route"), silent.header("x-consistency-enforced")), (None, None));
+    assert_eq!(lines.of("request routed").len() + took.lock().len(), 0);
+    // Nothing at all, and what names no session.
+    for headers in [&[][..], &[("cookie", "other=1")]] {
+        let told = answer(app.clone().oneshot(request("GET", "/asks?key=hunter2", headers, "")).await).await;
+        assert!(told.route().starts_with("replica;reason=no-marks"), "{told:?}");
+        let logged = lines.of("request routed");
+        assert!(matches!(&*logged, [line] if line["path"] == "\"/asks\""), "{logged:?}");
+        assert_eq!(std::mem::take(&mut *took.lock()), [Duration::from_millis(7)], "from its arrival");
+    }
+}
+
+/// How long requests took.
+#[derive(Debug)]
+struct Took(Arc<Mutex<Vec<Duration>>>);
+
+impl tower_ryw::Observe for Took {
+    fn routed(&self, event: &tower_ryw::Routed<'_>) {
+        self.0.lock().push(event.took);
+    }
 }

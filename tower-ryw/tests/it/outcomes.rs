@@ -34,6 +34,28 @@ async fn next_read(fixture: &Fixture, name: &str) -> String {
     read.route().split("reason=").nth(1).unwrap().split(';').next().unwrap().to_owned()
 }
 
+/// Whoever was turned away has seen nothing and written nothing. What is not so is told all the same.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_claimed_of_what_the_service_has_not_looked_at() {
+    let fixture = fixture(true).await;
+    for (status, claimed) in [
+        (200, Some("true")),
+        (400, Some("true")),
+        (404, Some("true")),
+        (405, None),
+        (411, None),
+        (413, None),
+        (414, None),
+        (415, None),
+        (431, None),
+    ] {
+        for method in ["GET", "POST"] {
+            let answer = fixture.send(method, &format!("/status/{status}"), &[session("me")], "").await;
+            assert_eq!(answer.header("x-consistency-enforced"), claimed, "{method} {status}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn statuses() {
     for positions in [true, false] {

@@ -26,6 +26,7 @@ const MAX_QUESTION: usize = 64 << 10;
 
 /// A question, as the seeds' clients send it.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object")]
 struct Asked {
     prompt: String,
     tenant: String,

@@ -66,6 +66,7 @@ fn cases() -> Vec<Case> {
             .body(r#"{"prompt":"","tenant":"a b"}"#),
         case("question that is no JSON", "POST", "/v1/ask", 400, &["not a question", "prompt, tenant"])
             .body("what is here?"),
+        case("question that is no object", "POST", "/v1/ask", 400, &["expected an object", "prompt, tenant"]).body("7"),
         case("question without a tenant", "POST", "/v1/ask", 400, &["`tenant`", "prompt, tenant"])
             .body(r#"{"prompt":"here"}"#),
         case("question that is too large", "POST", "/v1/ask", 413, &["too large", "65536"]).body(vec![b' '; 65_537]),
@@ -87,6 +88,10 @@ fn check(case: &Case, reply: &Reply) {
     assert!(problem["type"].is_string() && problem["title"].is_string(), "{name}: {problem}");
     let detail = problem["detail"].as_str().unwrap();
     assert!(says.iter().all(|part| detail.contains(part)), "{name}: {detail} lacks one of {says:?}");
+    assert!(!detail.contains("struct") && !detail.contains("Asked"), "{name} names what is not the client's: {detail}");
+    if matches!(status, 405 | 413) {
+        assert_eq!(reply.header("x-consistency-enforced"), None, "{name}: {reply:?}");
+    }
 }
 
 #[tokio::test]

@@ -55,16 +55,36 @@ async fn other_machines_need_the_token() {
     let refused =
         finish(command(&["--listen", "127.0.0.1:0", "--console", "0.0.0.0:0", "--console-token-file", &path])).await;
     assert!(refused.code == Some(2) && refused.stderr.contains("16 random bytes"), "{refused:?}");
-    assert!(!refused.stderr.contains("short\n"), "{refused:?}");
+    assert!(!refused.stderr.contains("short\n") && refused.stdout.is_empty(), "nothing listens: {refused:?}");
 
     writeln!(file.reopen().unwrap(), "correct horse battery").unwrap();
     let mut gateway = Gateway::start(&["--console", "0.0.0.0:0", "--console-token-file", &path]).await;
-    let url = gateway.console().await.replace("0.0.0.0", "127.0.0.1");
+    let url = gateway.console().await;
+    assert!(url.starts_with("http://127.0.0.1:") && url.contains("token as password"), "{url}");
+    let url = url.split(' ').next().unwrap().to_owned();
     for path in ["/ryw", "/ryw/live", "/metrics", STATS] {
         let url = url.replace("/ryw", path);
         assert_eq!(status(&url, &[]).await.0, 401, "{path}");
         assert_eq!(status(&url, &[("authorization", "Bearer correct horse batterx")]).await.0, 401, "{path}");
         assert_eq!(status(&url, &[("authorization", "Bearer correct horse battery")]).await.0, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn statistics_are_not_for_pages_that_rebind_their_name() {
+    let gateway = Gateway::start(&[]).await;
+    for (host, expected) in [("localhost:8080", 200), ("evil.example", 421)] {
+        assert_eq!(gateway.get(STATS, &[("host", host)]).await.status.as_u16(), expected, "{host}");
+        assert_eq!(gateway.get("/v1/health", &[("host", host)]).await.status.as_u16(), 200, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn what_listens_everywhere_says_where_it_is_opened() {
+    for (everywhere, here) in [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "::1")] {
+        let gateway = Gateway::from(command(&["--listen", everywhere])).await;
+        assert_eq!(gateway.address.ip().to_string(), here);
+        assert_eq!(gateway.get("/livez", &[]).await.status.as_u16(), 200, "{everywhere}");
     }
 }
 

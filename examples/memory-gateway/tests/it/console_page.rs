@@ -176,11 +176,64 @@ async fn decisions_are_found_by_session() {
         let served = browser.eval("[...document.querySelectorAll('#decisions tbody tr')].every((row) => row.cells[1].innerText === 'read' && row.cells[2].innerText === 'primary')").await;
         assert_eq!(served, true);
         search("nobody").await;
-        browser.shows("#found", "No decisions of session nobody.").await;
+        browser.shows("#found", "No decisions of session nobody yet.").await;
         browser.click("#clear").await;
         browser.shows("#found", "The last 10 decisions,").await;
         browser.click("#busiest .link").await;
         browser.shows("#found", "The last 5 decisions of session").await;
+    })
+    .await;
+}
+
+/// What is older than the list is long has not gone anywhere else: nobody is told that it was never there.
+#[tokio::test]
+async fn decisions_that_are_not_kept_are_said_to_be_so() {
+    with_page(async |gateway, browser, _| {
+        for _ in 0..2000 {
+            gateway.get(KEY, &[("x-session-id", "busy")]).await;
+        }
+        browser.click("#session").await;
+        browser.press("alice\u{e007}").await;
+        let said = "No decisions of session alice among the last 2,000 decisions. Older ones are not kept.";
+        browser.shows("#found", said).await;
+    })
+    .await;
+}
+
+/// As in a tab that is opened in the background. What went wrong would be in the browser's log, which is looked at in the end.
+#[tokio::test]
+async fn the_chart_is_drawn_once_there_is_room_for_it() {
+    with_page(async |_, browser, _| {
+        browser.until("it is drawn", "document.querySelectorAll('#chart svg').length === 1").await;
+        for width in ["0", "20px"] {
+            browser.eval(&format!("document.querySelector('#chart').style.width = '{width}'")).await;
+            browser.eval("document.querySelector('#chart').replaceChildren()").await;
+            browser.eval("drawChart()").await;
+            let drawn = browser.eval("document.querySelectorAll('#chart svg').length").await;
+            assert_eq!(drawn, 0, "{width}");
+        }
+        browser.eval("document.querySelector('#chart').style.width = ''").await;
+        browser.until("it is drawn again", "document.querySelectorAll('#chart rect').length > 0").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn fingers_and_mice_are_told_what_they_can_do() {
+    with_page(async |_, browser, url| {
+        assert!(browser.text("#readout").await.starts_with("Point at a bar"));
+        browser.devtools("Emulation.setTouchEmulationEnabled", json!({ "enabled": true, "maxTouchPoints": 1 })).await;
+        browser.look(360, false).await;
+        browser.open(url).await;
+        browser.shows("#readout", "Tap a bar").await;
+        browser.eval("document.querySelector('#chart').scrollIntoView({ block: 'center' })").await;
+        let at = |axis: &str, size: &str| {
+            format!("(() => {{ const box = document.querySelector('#chart').getBoundingClientRect(); return box.{axis} + box.{size} / 2; }})()")
+        };
+        let (x, y) = (browser.eval(&at("left", "width")).await, browser.eval(&at("top", "height")).await);
+        browser.devtools("Input.dispatchTouchEvent", json!({ "type": "touchStart", "touchPoints": [{ "x": x, "y": y }] })).await;
+        browser.devtools("Input.dispatchTouchEvent", json!({ "type": "touchEnd", "touchPoints": [] })).await;
+        browser.shows("#readout", "s from").await;
     })
     .await;
 }

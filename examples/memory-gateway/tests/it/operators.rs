@@ -130,7 +130,9 @@ fn parse(text: &str) -> HashMap<String, f64> {
 }
 
 fn routed(level: &str, reason: &str, route: &str) -> String {
-    format!("ryw_enforcement_count{{achieved=\"true\",level=\"{level}\",reason=\"{reason}\",route=\"{route}\"}}")
+    format!(
+        "ryw_enforcement_count{{achieved=\"true\",level=\"{level}\",proven=\"true\",reason=\"{reason}\",route=\"{route}\"}}"
+    )
 }
 
 #[tokio::test]
