@@ -50,6 +50,15 @@ mod tests {
 
     use super::*;
 
+    /// With what to do about it.
+    #[test]
+    fn every_reason_is_in_the_table_of_the_readme() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+        let table = readme.split("\n### Reasons\n").nth(1).unwrap().split("\n### ").next().unwrap();
+        let rows: Vec<_> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(rows, Reason::ALL.map(Reason::word));
+    }
+
     #[test]
     fn every_reason_is_explained_by_a_sentence_of_its_own() {
         let sentences: HashSet<_> = Reason::ALL.into_iter().map(meaning).collect();
