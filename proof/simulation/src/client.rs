@@ -248,22 +248,25 @@ impl Tab {
         self.node(&mut op, &answer);
         let effect = answer.text(EFFECT);
         match (answer.status.as_u16(), effect) {
-            (200, _) if answer.tells_loss() => self.done(op, "reset"),
+            (200, _) if answer.tells_loss() => {
+                self.done(Op { value: None, version: None, f: "read", ..op.clone() }, "reset");
+                self.nobodys(op);
+            }
             (200, _) if answer.is_enforced() || carries => self.done(op, "ok"),
             (_, Some("none")) => self.done(op, "fail"),
             // Refused by the layer: the handler has not been called.
             (_, None) if path != "relay/list" => self.done(op, "fail"),
             (500, Some("done")) if answer.is_enforced() => self.done(op, "info"),
-            (200 | 500, Some("done")) => self.open(op),
+            (200 | 500, Some("done")) => self.nobodys(op),
             _ => self.unanswered(op, since).await,
         }
         self.told(&answer).await;
     }
 
-    /// Nobody knows what became of it, and nothing is owed for it unless it is seen.
-    fn open(&self, mut op: Op) {
-        op.out = "info";
-        self.add(&op);
+    /// A write whose answer promises nothing: it is owed to nobody unless it is seen, and who sees it is bound to nothing that it
+    /// was to follow.
+    fn nobodys(&self, op: Op) {
+        self.add(&Op { session: "nobody".into(), tab: 0, level: "EVENTUAL", out: "info", ..op });
     }
 
     /// What was cut short is owed as well, once nothing of it is on its way any more.

@@ -276,7 +276,10 @@ impl Tab {
                 self.told(Operation { out: Outcome::Reset, ret: Some(now), ..told }, answer);
             }
         }
-        self.record(line, answer);
+        match answer {
+            Some(answer) if answer.enforced == Some(false) => self.nobodys(line, answer),
+            _ => self.record(line, answer),
+        }
         outcome == Outcome::Ok
     }
 
@@ -299,7 +302,7 @@ impl Tab {
         }
     }
 
-    /// What an answer has shown that promises nothing binds nobody.
+    /// What an answer has shown or taken that promises nothing binds nobody.
     fn nobodys(&self, line: Operation, answer: &Answer) {
         self.record(Operation { s: "nobody".into(), level: Some(Level::Eventual), ..line }, Some(answer));
     }

@@ -27,6 +27,8 @@ pub struct View {
     pub(crate) nodes: Vec<NodeView>,
     /// Where the primary was when this process first read it in this epoch.
     pub(crate) beginning: Option<Position>,
+    /// When this process first heard of the current epoch.
+    pub(crate) heard: Option<Instant>,
 }
 
 /// One node, as last read.
@@ -225,6 +227,13 @@ impl View {
         let branch = |position: &Position| (position.cluster(), position.epoch());
         let is_named = marks.positions().iter().any(|position| branch(position) == branch(&began));
         (!is_named).then_some(began)
+    }
+
+    /// Whether a failover that this process has heard of within this time may have lost something: then the primary's position
+    /// stands for what survived, and not for what a session was promised.
+    pub(crate) fn may_have_lost(&self, within: Duration) -> bool {
+        let has_forked = self.lineage.as_ref().is_some_and(|lineage| lineage.beginning().is_some());
+        has_forked && self.heard.is_some_and(|heard| heard.elapsed() < within)
     }
 
     /// Those of `marks` that the current epoch's history does not contain and never will.
