@@ -277,7 +277,13 @@ impl Tab {
             }
         }
         match answer {
-            Some(answer) if answer.enforced == Some(false) => self.nobodys(line, answer),
+            // It follows nothing: neither what its session was to see, nor what other answers of this kind have shown.
+            Some(answer) if answer.enforced == Some(false) => {
+                self.record(
+                    Operation { s: "nobody-writes".into(), level: Some(Level::Eventual), ..line },
+                    Some(answer),
+                );
+            }
             _ => self.record(line, answer),
         }
         outcome == Outcome::Ok
@@ -302,7 +308,7 @@ impl Tab {
         }
     }
 
-    /// What an answer has shown or taken that promises nothing binds nobody.
+    /// What an answer has shown that promises nothing binds nobody.
     fn nobodys(&self, line: Operation, answer: &Answer) {
         self.record(Operation { s: "nobody".into(), level: Some(Level::Eventual), ..line }, Some(answer));
     }
