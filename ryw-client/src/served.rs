@@ -53,8 +53,8 @@ impl Served {
 impl Served {
     /// The current one, and a session for this call alone.
     pub(crate) fn current(hosts: &Session) -> (Session, Self) {
-        let Some(context) = RywContext::current() else { return (hosts.within(None, &[], false), Self::nobody()) };
-        let session = hosts.within(context.session().cloned(), &context.tokens(), context.acknowledges_lost());
+        let Some(context) = RywContext::current() else { return (hosts.within(None, &[], None), Self::nobody()) };
+        let session = hosts.within(context.session().cloned(), &context.tokens(), context.acknowledged_loss());
         let carried = Carried { tokens: session.tokens(), unsure: session.unsure() };
         (session, Self { context: Some((context, carried.into())) })
     }

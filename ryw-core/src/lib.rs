@@ -49,7 +49,7 @@ pub use bytes::MalformedMarks;
 pub use keys::{Key, KeyError, Keyring};
 pub use level::{Level, ParseLevelError};
 pub use lineage::{Lineage, LineageError, Relation};
-pub use lost::Lost;
+pub use lost::{Acknowledged, Lost};
 pub use mark::{Mark, Marks};
 pub use outcome::Outcome;
 pub use position::{ClusterId, Epoch, Position};

@@ -12,8 +12,8 @@ pub static CONSISTENCY_ENFORCED: HeaderName = HeaderName::from_static("x-consist
 pub static TOKEN: HeaderName = HeaderName::from_static("ryw-token");
 /// Tells who served a request, and why.
 pub static ROUTE: HeaderName = HeaderName::from_static("ryw-route");
-/// Tells that an acknowledged write of this session did not survive a failover; in a request, `ack` says that the
-/// client knows.
+/// Tells that an acknowledged write of this session did not survive a failover; in a request, `ack;epoch=2` says that the
+/// client knows of the loss that was told with that epoch, and `ack` that it knows what it was told.
 pub static LOST: HeaderName = HeaderName::from_static("ryw-lost");
 /// Longest list of tokens of one request that a server looks at; more make its marks unknown.
 pub const MAX_TOKENS: usize = 8;

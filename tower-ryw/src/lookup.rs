@@ -65,7 +65,7 @@ pub(crate) enum Lookup {
 pub(crate) fn load(config: &Config, identity: &Identity) -> StoreFuture<Loaded> {
     let Identity { keys, terms, acknowledges, .. } = identity;
     let tells_losses = config.topology.is_some() && (config.given_store.is_none() || terms.orders_writes());
-    if keys.is_empty() || terms.intent == Intent::Write && !tells_losses && !acknowledges {
+    if keys.is_empty() || terms.intent == Intent::Write && !tells_losses && acknowledges.is_none() {
         StoreFuture::ready(Loaded::default())
     } else {
         config.store.load(keys)
@@ -104,7 +104,7 @@ pub(crate) fn required(
     let required = Required { marks, store_failed, doubt, cause, ..Required::default() };
     let is_open = |view: &View| {
         let (terms, marks) = (&identity.terms, &required.marks);
-        needs_sample(view, terms, identity.acknowledges, marks)
+        needs_sample(view, terms, identity.acknowledges.is_some(), marks)
             || hides_what_was_seen(view, terms, marks)
             || view.untold(marks).is_some()
     };
@@ -208,12 +208,14 @@ pub(crate) async fn settle(
     let Some(topology) = &config.topology else { return required };
     let mut required = required;
     let view = topology.view();
+    // As the client knows them: what this request finds out it has not been told.
+    let before = required.marks.clone();
     if let Some(began) = view.untold(&required.marks) {
         name_epoch(config, &identity.keys, began).await;
         required.marks.add(Mark::At(began));
         required.renewed = true;
     }
-    let settles = needs_sample(&view, &identity.terms, identity.acknowledges, &required.marks);
+    let settles = needs_sample(&view, &identity.terms, identity.acknowledges.is_some(), &required.marks);
     if !settles && !hides_what_was_seen(&view, &identity.terms, &required.marks) {
         return required;
     }
@@ -232,11 +234,10 @@ pub(crate) async fn settle(
             tracing::warn!(%error, "a settled mark was not stored");
         }
     }
-    if identity.acknowledges {
-        let told = topology.view().dead(&required.marks);
+    let told = identity.acknowledges.map(|known| topology.view().acknowledged(&before, known));
+    if let Some(told) = told.filter(|told| !told.is_none()) {
         forget_lost(config, identity, &told, sampled).await;
-        required.acknowledged = !told.is_none();
-        required.renewed = required.acknowledged;
+        (required.acknowledged, required.renewed) = (true, true);
         required.marks = required.marks.without(&told);
     }
     required.renewed |= required.marks.is_open_in(sampled.epoch());

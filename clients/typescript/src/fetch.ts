@@ -99,7 +99,7 @@ function carry(request: Request, sent: Sent, level: Level | undefined, safe: boo
   if (sent.id !== undefined && !headers.has(wire.SESSION_ID)) headers.set(wire.SESSION_ID, sent.id);
   // Written as one field, separated by commas.
   sent.tokens.forEach((token) => headers.append(wire.TOKEN, token));
-  if (sent.acknowledges) headers.set(wire.LOST, "ack");
+  if (sent.acknowledges) headers.set(wire.LOST, `ack;epoch=${sent.acknowledges.epoch}`);
   if (level !== undefined && !headers.has(wire.CONSISTENCY_LEVEL)) headers.set(wire.CONSISTENCY_LEVEL, level);
   return carrying;
 }

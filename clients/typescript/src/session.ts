@@ -24,7 +24,7 @@ export interface SessionOptions {
 export interface Sent {
   readonly id: string | undefined;
   readonly tokens: readonly string[];
-  readonly acknowledges: boolean;
+  readonly acknowledges: Lost | undefined;
   readonly unsure: number;
   /** Only an answer of the server itself, and none from a cache, ends what is said. */
   readonly needsAnswer: boolean;
@@ -167,8 +167,8 @@ export class Session {
     if (trust === "open" && !this.isEmpty) this.#home = originOf(url);
     const tokens = [...this.#tokens.values];
     if (this.#unsure > 0 && tokens.at(-1) !== wire.UNKNOWN_TOKEN) tokens.push(wire.UNKNOWN_TOKEN);
-    const acknowledges = this.#acknowledged !== undefined;
-    const needsAnswer = acknowledges || this.#tokens.isOpen || tokens.at(-1) === wire.UNKNOWN_TOKEN;
+    const acknowledges = this.#acknowledged;
+    const needsAnswer = acknowledges !== undefined || this.#tokens.isOpen || tokens.at(-1) === wire.UNKNOWN_TOKEN;
     return { id: this.#id, tokens, acknowledges, unsure: this.#unsure, needsAnswer };
   }
 

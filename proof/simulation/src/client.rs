@@ -3,21 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
-use http::{HeaderMap, Request, StatusCode};
+use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use ryw_check::{Function, Level, Operation, Outcome};
 use ryw_client::{Envelope, Retry, RywClientLayer, RywClientService, Session};
-use ryw_core::{Lost, wire};
-use serde_json::Value;
+use serde_json::Value as Json;
 use tokio::time::{sleep, timeout};
 use tower::{Layer, ServiceExt};
 
 use crate::{
     database::{FIRST_REGISTER, Key},
-    history::Op,
+    judge::{self, Answer, Shown, Written, nobodys, nobodys_write},
     net::{self, Body, HttpClient},
     plan::{LENGTH, Plan},
-    service::{CALLED, EFFECT, EPOCH, HOSTS, NODE, TROUBLE},
+    service::{CALLED, HOSTS, TROUBLE},
     world::{World, now},
 };
 
@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_millis(25);
 /// A message between sessions, and the key that it is about.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
-    id: u64,
+    id: i64,
     from: String,
     envelope: String,
     key: Key,
@@ -43,7 +43,7 @@ pub(crate) struct Letter {
 #[derive(Clone)]
 pub(crate) struct Caller {
     name: String,
-    level: &'static str,
+    level: Level,
     carries: Carries,
     raw: HttpClient,
 }
@@ -57,7 +57,7 @@ enum Carries {
 }
 
 impl Caller {
-    pub(crate) fn with_tokens(name: &str, level: &'static str) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) fn with_tokens(name: &str, level: Level) -> Result<Self, Box<dyn std::error::Error>> {
         let hosts = HOSTS.iter().fold(Session::builder(), |session, host| session.send_to(*host));
         let session = hosts.id(name.parse()?).build()?;
         let raw = net::client();
@@ -65,7 +65,7 @@ impl Caller {
         Ok(Self { name: name.into(), level, carries: Carries::Tokens(session, Box::new(guarded)), raw })
     }
 
-    pub(crate) fn by_name(name: &str, level: &'static str) -> Self {
+    pub(crate) fn by_name(name: &str, level: Level) -> Self {
         Self { name: name.into(), level, carries: Carries::Name(Arc::default()), raw: net::client() }
     }
 }
@@ -75,54 +75,19 @@ pub(crate) struct Tab {
     world: World,
     plan: Plan,
     caller: Caller,
-    tab: usize,
+    tab: u32,
     rng: Rng,
     /// What was touched last: mostly that is looked at next.
     last: Key,
     /// The first of its keys.
     from: Key,
     /// When it was last told of a loss, among all values and messages.
-    told: u64,
-}
-
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Value,
-}
-
-impl Answer {
-    fn says(&self, name: &str, value: &str) -> bool {
-        [name.to_owned(), format!("x-relayed-{name}")]
-            .iter()
-            .any(|name| self.headers.get(name).is_some_and(|said| said == value))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.headers.contains_key(name) || self.headers.contains_key(format!("x-relayed-{name}"))
-    }
-
-    fn text(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    fn tells_loss(&self) -> bool {
-        self.has("ryw-lost")
-    }
-
-    /// The epoch that began with the loss.
-    fn lost_in(&self) -> Option<u32> {
-        Lost::from_header(self.headers.get(&wire::LOST)?).map(|lost| lost.epoch.get())
-    }
-
-    fn is_enforced(&self) -> bool {
-        !self.says("x-consistency-enforced", "false")
-    }
+    told: i64,
 }
 
 impl Tab {
-    pub(crate) fn new(world: &World, plan: &Plan, caller: Caller, tab: usize, seed: u64) -> Self {
-        let from = if matches!(caller.level, "SESSION" | "CAUSAL") { ORDERED } else { 0 };
+    pub(crate) fn new(world: &World, plan: &Plan, caller: Caller, tab: u32, seed: u64) -> Self {
+        let from = if matches!(caller.level, Level::Session | Level::Causal) { ORDERED } else { 0 };
         Self {
             world: world.clone(),
             plan: plan.clone(),
@@ -141,7 +106,7 @@ impl Tab {
             if self.rng.u8(..10) < 6 {
                 sleep(Duration::from_millis(self.rng.u64(..8))).await;
             }
-            if self.caller.level == "EVENTUAL" {
+            if self.caller.level == Level::Eventual {
                 self.observe().await;
                 continue;
             }
@@ -172,26 +137,24 @@ impl Tab {
         self.from + self.rng.u16(..LISTS)
     }
 
-    fn op(&self, f: &'static str, key: Option<Key>) -> Op {
-        Op {
-            session: self.caller.name.clone(),
+    fn op(&self, f: Function, key: Option<Key>) -> Operation {
+        Operation {
+            s: self.caller.name.clone(),
             tab: self.tab,
-            f,
-            key: key.map(name).unwrap_or_default(),
-            level: self.caller.level,
+            k: key.map(name),
+            level: Some(self.caller.level),
             inv: Some(self.world.time()),
-            ..Op::default()
+            ..Operation::new(f)
         }
     }
 
-    fn add(&self, op: &Op) {
+    fn add(&self, op: Operation) {
         self.world.with(|inner| inner.histories.guarded.add(op));
     }
 
-    fn done(&self, mut op: Op, out: &'static str) {
-        op.out = out;
-        op.ret = Some(self.world.time());
-        self.add(&op);
+    fn done(&self, op: Operation, out: Outcome) {
+        let ret = Some(self.world.time());
+        self.add(Operation { out, ret, ..op });
     }
 
     /// Sees what replicas show: whoever else reads that key at this time could have been shown the same.
@@ -228,8 +191,8 @@ impl Tab {
 
     async fn append(&mut self, key: Key, path: &str, hosts: &[&str]) {
         let value = self.world.value();
-        let mut op = self.op(if key < FIRST_REGISTER { "append" } else { "put" }, Some(key));
-        op.value = Some(value);
+        let mut op = self.op(if key < FIRST_REGISTER { Function::Append } else { Function::Put }, Some(key));
+        op.v = Some(value);
         let errors = self.plan.errors;
         let trouble = match self.rng.u8(..100) {
             chance if chance < errors => Some((TROUBLE, "error")),
@@ -244,72 +207,57 @@ impl Tab {
         let answer = self.ask("POST", uri, trouble, patience).await;
         let carries = matches!(self.caller.carries, Carries::Tokens(..));
         let Some(answer) = answer else { return self.unanswered(op, since).await };
-        op.version = answer.body.get("ver").and_then(Value::as_u64).filter(|_| key >= FIRST_REGISTER);
-        self.node(&mut op, &answer);
-        let effect = answer.text(EFFECT);
-        match (answer.status.as_u16(), effect) {
-            (200, _) if answer.tells_loss() => self.done(op, "reset"),
-            (200, _) if answer.is_enforced() || carries => self.done(op, "ok"),
-            (_, Some("none")) => self.done(op, "fail"),
-            // Refused by the layer: the handler has not been called.
-            (_, None) if path != "relay/list" => self.done(op, "fail"),
-            (500, Some("done")) if answer.is_enforced() => self.done(op, "info"),
-            (200 | 500, Some("done")) => self.open(op),
-            _ => self.unanswered(op, since).await,
+        op.ver = answer.version().filter(|_| key >= FIRST_REGISTER);
+        let op = answer.served(op);
+        match judge::write(&answer, carries, path == "relay/list") {
+            Written::Is(out) => self.done(op, out),
+            Written::Nobodys { tells_loss } => {
+                if tells_loss {
+                    self.done(Operation { v: None, ver: None, f: Function::Read, ..op.clone() }, Outcome::Reset);
+                }
+                self.add(nobodys_write(op));
+            }
+            Written::Unanswered => self.unanswered(op, since).await,
         }
         self.told(&answer).await;
     }
 
-    /// Nobody knows what became of it, and nothing is owed for it unless it is seen.
-    fn open(&self, mut op: Op) {
-        op.out = "info";
-        self.add(&op);
-    }
-
     /// What was cut short is owed as well, once nothing of it is on its way any more.
-    async fn unanswered(&self, mut op: Op, since: Duration) {
+    async fn unanswered(&self, op: Operation, since: Duration) {
         sleep(GRACE + self.plan.confirmed_in.unwrap_or_default()).await;
-        op.out = "info";
-        op.ret = self.world.is_quiet_since(since).then(|| self.world.time());
-        self.add(&op);
+        let ret = self.world.is_quiet_since(since).then(|| self.world.time());
+        self.add(Operation { out: Outcome::Info, ret, ..op });
     }
 
     async fn read_key(&mut self, key: Key, path: &str) {
-        let mut op = self.op("read", Some(key));
+        let op = self.op(Function::Read, Some(key));
         let host = HOSTS[self.rng.usize(..2)];
         let uri = format!("http://{host}/{path}/{}", name(key));
-        self.finish_read(&mut op, uri).await;
+        self.finish_read(op, uri).await;
     }
 
     async fn snap(&mut self) {
-        let mut op = self.op("snap", None);
+        let op = self.op(Function::Snap, None);
         let key = self.rng.u16(..LISTS / 2);
         let keys = [self.from + key, self.from + LISTS / 2 + key];
         let host = HOSTS[self.rng.usize(..2)];
         let uri = format!("http://{host}/snap?k={}&k={}", name(keys[0]), name(keys[1]));
-        self.finish_read(&mut op, uri).await;
+        self.finish_read(op, uri).await;
     }
 
-    async fn finish_read(&mut self, op: &mut Op, uri: String) {
-        let Some(answer) = self.ask("GET", uri, None, DEADLINE).await else { return self.done(op.clone(), "fail") };
-        if answer.status == StatusCode::OK && (answer.is_enforced() || answer.tells_loss()) {
-            op.read = answer.body.get("val").map(Value::to_string);
-            op.version = answer.body.get("ver").and_then(Value::as_u64);
-            self.node(op, &answer);
-            self.done(op.clone(), if answer.tells_loss() { "reset" } else { "ok" });
-        } else if answer.tells_loss() {
-            self.done(op.clone(), "reset");
-        } else {
-            // Refused, or the answer says that nothing is promised.
-            self.done(op.clone(), "fail");
+    async fn finish_read(&mut self, op: Operation, uri: String) {
+        let Some(answer) = self.ask("GET", uri, None, DEADLINE).await else { return self.done(op, Outcome::Fail) };
+        let op = answer.served(op);
+        let shown = || Operation { val: answer.val(), ver: answer.version(), ..op.clone() };
+        match judge::read(&answer) {
+            Shown::Promised(out) => self.done(shown(), out),
+            Shown::Nobodys(out) => {
+                self.done(op.clone(), out);
+                self.done(nobodys(shown()), Outcome::Ok);
+            }
+            Shown::Nothing(out) => self.done(op, out),
         }
         self.told(&answer).await;
-    }
-
-    fn node(&self, op: &mut Op, answer: &Answer) {
-        op.node = answer.text(NODE).map(|node| format!("n{node}")).unwrap_or_default();
-        // Where a loss is told, the epoch that began with it: it may be told by a node that is still in the one before.
-        op.epoch = answer.lost_in().or_else(|| answer.text(EPOCH)?.parse().ok());
     }
 
     /// Heeds what an answer says about a loss. A write that was refused because of one has told of it too.
@@ -318,8 +266,8 @@ impl Tab {
             return;
         }
         if answer.status != StatusCode::OK {
-            let op = self.op("read", Some(self.from));
-            self.done(op, "reset");
+            let op = self.op(Function::Read, Some(self.from));
+            self.done(op, Outcome::Reset);
         }
         self.world.with(|inner| inner.count("told"));
         match &self.caller.carries {
@@ -331,10 +279,10 @@ impl Tab {
         // The called service keeps marks of its own, and has to hear of it as well.
         for host in [HOSTS[self.rng.usize(..2)], HOSTS[CALLED]] {
             let uri = format!("http://{host}/list/{}", name(self.from));
-            let mut op = self.op("read", Some(self.from));
+            let op = self.op(Function::Read, Some(self.from));
             let answer = self.ask("GET", uri, Some(ACKNOWLEDGED), DEADLINE).await;
-            op.out = if answer.is_some_and(|answer| answer.tells_loss()) { "reset" } else { "fail" };
-            self.done(op.clone(), op.out);
+            let tells_loss = answer.is_some_and(|answer| answer.tells_loss());
+            self.done(op, if tells_loss { Outcome::Reset } else { Outcome::Fail });
         }
         self.told = self.world.value();
     }
@@ -344,13 +292,13 @@ impl Tab {
         if self.from != ORDERED {
             return;
         }
-        let mut op = self.op("send", None);
+        let mut op = self.op(Function::Send, None);
         let id = self.world.value();
         let letter =
             Letter { id, from: self.caller.name.clone(), envelope: session.envelope().to_string(), key: self.last };
         self.world.with(|inner| inner.mailbox.push(letter));
-        op.message = Some(id);
-        self.done(op, "ok");
+        op.msg = Some(id);
+        self.done(op, Outcome::Ok);
     }
 
     /// Takes the newest message of somebody else, and looks at once. Messages may be received twice. What was sent before this
@@ -361,10 +309,10 @@ impl Tab {
         let letter = self.world.with(|inner| inner.mailbox.iter().rev().find(|letter| letter.from != *own).cloned());
         let Some(letter) = letter.filter(|letter| letter.id > self.told && self.from == ORDERED) else { return };
         let Ok(envelope) = letter.envelope.parse::<Envelope>() else { return };
-        let mut op = self.op("recv", None);
-        op.message = Some(letter.id);
+        let mut op = self.op(Function::Recv, None);
+        op.msg = Some(letter.id);
         session.join(&envelope);
-        self.done(op, "ok");
+        self.done(op, Outcome::Ok);
         self.last = letter.key;
         let path =
             if letter.key < FIRST_REGISTER && self.rng.u8(..3) == 0 { "relay/list" } else { path_of(letter.key) };
@@ -381,7 +329,8 @@ impl Tab {
     ) -> Option<Answer> {
         let asked = format!("{method} {uri} {}", extra.map_or("", |(name, _)| name));
         let since = now();
-        let mut request = Request::builder().method(method).uri(uri).header("x-consistency-level", self.caller.level);
+        let mut request =
+            Request::builder().method(method).uri(uri).header("x-consistency-level", self.caller.level.as_str());
         if let Some((name, value)) = extra {
             request = request.header(name, value);
         }
@@ -429,7 +378,7 @@ where
 {
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.ok()?.to_bytes();
-    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    let body = serde_json::from_slice(&bytes).unwrap_or(Json::Null);
     Some(Answer { status: parts.status, headers: parts.headers, body })
 }
 
@@ -457,28 +406,25 @@ pub(crate) async fn control(world: World) {
         for (method, path) in [("POST", format!("/raw/{}/{value}", name(KEY))), ("GET", format!("/raw/{}", name(KEY)))]
         {
             let is_write = method == "POST";
-            let mut op = Op {
-                session: "control".into(),
-                f: if is_write { "append" } else { "read" },
-                key: name(KEY),
-                value: is_write.then_some(value),
+            let op = Operation {
+                s: "control".into(),
+                k: Some(name(KEY)),
+                v: is_write.then_some(value),
                 inv: Some(world.time()),
-                ..Op::default()
+                ..Operation::new(if is_write { Function::Append } else { Function::Read })
             };
             let request =
                 Request::builder().method(method).uri(format!("http://{}{path}", HOSTS[0])).body(Body::default());
             let Ok(request) = request else { continue };
             let answer = timeout(DEADLINE, async { collect(client.request(request).await.ok()?).await }).await;
-            op.ret = Some(world.time());
-            op.out = match answer.ok().flatten().filter(|answer| answer.status == StatusCode::OK) {
-                Some(answer) => {
-                    op.read = answer.body.get("val").map(Value::to_string);
-                    "ok"
-                }
-                None if is_write => "info",
-                None => "fail",
+            let ret = Some(world.time());
+            let (out, val) = match answer.ok().flatten().filter(|answer| answer.status == StatusCode::OK) {
+                Some(answer) => (Outcome::Ok, answer.val()),
+                None if is_write => (Outcome::Info, None),
+                None => (Outcome::Fail, None),
             };
-            world.with(|inner| inner.histories.control.add(&op));
+            let op = Operation { ret, out, val, ..op };
+            world.with(|inner| inner.histories.control.add(op));
         }
     }
     world.with(|inner| inner.running -= 1);

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use ryw_check::Operation;
+
 /// What the sessions saw, and, apart from it, what a session saw that nothing guards.
 #[derive(Debug, Default)]
 pub(crate) struct Histories {
@@ -13,67 +15,19 @@ pub(crate) struct Histories {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) text: String,
-    ops: u64,
-}
-
-/// One operation. What is empty or `None` is left out.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Op {
-    pub(crate) session: String,
-    pub(crate) tab: usize,
-    pub(crate) f: &'static str,
-    pub(crate) key: String,
-    pub(crate) value: Option<u64>,
-    /// What was read, as JSON.
-    pub(crate) read: Option<String>,
-    pub(crate) version: Option<u64>,
-    pub(crate) inv: Option<u64>,
-    pub(crate) ret: Option<u64>,
-    pub(crate) out: &'static str,
-    pub(crate) message: Option<u64>,
-    pub(crate) level: &'static str,
-    pub(crate) node: String,
-    pub(crate) epoch: Option<u32>,
+    ops: u32,
 }
 
 impl History {
     pub(crate) fn len(&self) -> u64 {
-        self.ops
+        self.ops.into()
     }
 
-    pub(crate) fn add(&mut self, op: &Op) {
+    /// Numbers an operation, and writes it down.
+    pub(crate) fn add(&mut self, line: Operation) {
         self.ops += 1;
-        let line = &mut self.text;
         // Writing to a String does not fail.
-        let _ = write!(line, r#"{{"id":{},"f":"{}","out":"{}""#, self.ops, op.f, op.out);
-        for (name, text) in [("s", &op.session), ("k", &op.key), ("node", &op.node)] {
-            if !text.is_empty() {
-                let _ = write!(line, r#","{name}":"{text}""#);
-            }
-        }
-        if !op.level.is_empty() {
-            let _ = write!(line, r#","level":"{}""#, op.level);
-        }
-        if op.tab > 0 {
-            let _ = write!(line, r#","tab":{}"#, op.tab);
-        }
-        let epoch = op.epoch.map(u64::from);
-        for (name, number) in [
-            ("v", op.value),
-            ("ver", op.version),
-            ("inv", op.inv),
-            ("ret", op.ret),
-            ("msg", op.message),
-            ("epoch", epoch),
-        ] {
-            if let Some(number) = number {
-                let _ = write!(line, r#","{name}":{number}"#);
-            }
-        }
-        if let Some(read) = &op.read {
-            let _ = write!(line, r#","val":{read}"#);
-        }
-        line.push_str("}\n");
+        let _ = writeln!(self.text, "{}", Operation { id: self.ops.into(), ..line });
     }
 }
 

@@ -7,6 +7,7 @@
 mod client;
 mod database;
 mod history;
+mod judge;
 mod many;
 mod nemesis;
 mod net;

@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, sync::Once, time::Duration};
 
 use fastrand::Rng;
-use ryw_check::{History, Options, Report, Violation, check};
+use ryw_check::{Function, History, Level, Operation, Options, Report, Violation, check};
 use ryw_core::seeded::Bug;
 use turmoil::{Builder, Sim};
 
 use crate::{
     client::{Caller, Tab, control, keys},
     database::Cluster,
-    history::{Op, hash},
+    history::hash,
+    judge,
     nemesis::Nemesis,
     plan::{CLIENTS, LENGTH, Plan},
     service::{self, HOSTS},
@@ -102,24 +103,25 @@ fn silence_simulated_panics() {
 }
 
 async fn sessions(world: &World, plan: &Plan, seed: u64) -> turmoil::Result {
+    use Level::{Causal, Monotonic, Ryw, Session};
     let mut callers = Vec::new();
-    for (number, level) in ["RYW", "MONOTONIC", "SESSION", "CAUSAL", "CAUSAL", "SESSION"].into_iter().enumerate() {
+    for (number, level) in [Ryw, Monotonic, Session, Causal, Causal, Session].into_iter().enumerate() {
         callers.push(Caller::with_tokens(&format!("t{number}"), level)?);
     }
     // A loss among what the store has forgotten is told to those only who carry their tokens.
     let carries = plan.is_lossy && plan.forgets;
-    for (number, level) in ["RYW", "MONOTONIC", "SESSION", "SESSION", "RYW"].into_iter().enumerate() {
+    for (number, level) in [Ryw, Monotonic, Session, Session, Ryw].into_iter().enumerate() {
         let name = format!("n{number}");
         callers.push(if carries { Caller::with_tokens(&name, level)? } else { Caller::by_name(&name, level) });
     }
-    callers.extend((0..3).map(|number| Caller::by_name(&format!("o{number}"), "EVENTUAL")));
+    callers.extend((0..3).map(|number| Caller::by_name(&format!("o{number}"), Level::Eventual)));
     // A client that is dropped closes its connections in no particular order: none is before everything has been seen.
     let kept = callers.clone();
     for (number, caller) in callers.into_iter().enumerate() {
         // Two tabs, mostly of those whose marks are in the store alone.
-        for tab in 0..1 + usize::from((6..11).contains(&number) || number % 3 == 2) {
+        for tab in 0..1 + u32::from((6..11).contains(&number) || number % 3 == 2) {
             world.with(|inner| inner.running += 1);
-            let seed = seed.wrapping_mul(1000).wrapping_add(2 * number as u64 + tab as u64);
+            let seed = seed.wrapping_mul(1000).wrapping_add(2 * number as u64 + u64::from(tab));
             tokio::spawn(Tab::new(world, plan, caller.clone(), tab, seed).work());
         }
     }
@@ -143,8 +145,8 @@ fn finish(world: &World, sim: &Sim<'_>, is_lossy: bool) {
             let at = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
             let (inv, ret) = (Some(at), Some(at + 1));
             let told =
-                Op { session: "operator".into(), f: "read", key: "k0".into(), inv, ret, out: "reset", ..Op::default() };
-            inner.histories.guarded.add(&told);
+                Operation { s: "operator".into(), k: Some("k0".into()), inv, ret, ..Operation::new(Function::Read) };
+            inner.histories.guarded.add(Operation { out: ryw_check::Outcome::Reset, ..told });
         }
         let all = keys().map(|key| (key, false)).chain([((50, "k50".to_owned()), true)]);
         for ((key, name), is_control) in all.collect::<Vec<_>>() {
@@ -154,17 +156,15 @@ fn finish(world: &World, sim: &Sim<'_>, is_lossy: bool) {
                     crate::database::Shown::Register(value) => value.map(|(_, version)| version),
                     crate::database::Shown::List(_) => None,
                 };
-                let op = Op {
-                    f: "final",
-                    key: name.clone(),
-                    read: Some(service::shown(&shown).to_string()),
-                    version,
-                    node: format!("n{node}"),
-                    out: "ok",
-                    ..Op::default()
+                let op = Operation {
+                    k: Some(name.clone()),
+                    val: judge::value(&service::shown(&shown)),
+                    ver: version.and_then(|version| i64::try_from(version).ok()),
+                    node: Some(format!("n{node}")),
+                    ..Operation::new(Function::Final)
                 };
                 let histories = &mut inner.histories;
-                if is_control { histories.control.add(&op) } else { histories.guarded.add(&op) }
+                if is_control { histories.control.add(op) } else { histories.guarded.add(op) }
             }
         }
     });

@@ -34,7 +34,7 @@ pub(crate) struct Inner {
     pub(crate) mailbox: Vec<crate::client::Letter>,
     pub(crate) running: usize,
     last: u64,
-    next_value: u64,
+    next_value: i64,
 }
 
 impl World {
@@ -72,7 +72,7 @@ impl World {
     }
 
     /// A value that nobody has written yet.
-    pub(crate) fn value(&self) -> u64 {
+    pub(crate) fn value(&self) -> i64 {
         self.with(|inner| {
             inner.next_value += 1;
             inner.next_value

@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc};
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 #[cfg(feature = "server")]
-use ryw_core::Epoch;
+use ryw_core::{Acknowledged, Epoch};
 use ryw_core::{Lost, SessionId, wire};
 
 pub use builder::SessionBuilder;
@@ -150,11 +150,17 @@ impl Session {
 
     /// A session that may be told to the same hosts, and without rules to none, for one request of a server.
     #[cfg(feature = "server")]
-    pub(crate) fn within(&self, id: Option<SessionId>, tokens: &[HeaderValue], acknowledges: bool) -> Self {
+    pub(crate) fn within(
+        &self,
+        id: Option<SessionId>,
+        tokens: &[HeaderValue],
+        acknowledges: Option<Acknowledged>,
+    ) -> Self {
         // An origin that no request has.
         let mut state = State { id, home: Some("nowhere".into()), ..State::default() };
         // What exactly the client knows it has not said: whatever is told in spite of that is news.
-        state.acknowledged = acknowledges.then_some(Lost { epoch: Epoch::new(0), was: Epoch::new(0) });
+        state.handed_on = acknowledges;
+        state.acknowledged = acknowledges.map(|_| Lost { epoch: Epoch::new(0), was: Epoch::new(0) });
         for token in tokens {
             if token == wire::UNKNOWN_TOKEN {
                 state.doubt();
@@ -205,8 +211,8 @@ impl Session {
         for token in &sent.tokens {
             headers.append(&wire::TOKEN, token.clone());
         }
-        if sent.acknowledges {
-            headers.insert(&wire::LOST, HeaderValue::from_static("ack"));
+        if let Some(known) = sent.acknowledges {
+            headers.insert(&wire::LOST, known.header_value());
         }
         Some(sent)
     }

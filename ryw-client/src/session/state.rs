@@ -1,7 +1,7 @@
 //! What a session knows, and how requests and responses change it. No locks and no I/O in here.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ryw_core::{Lost, SessionId, wire};
+use ryw_core::{Acknowledged, Lost, SessionId, wire};
 
 use super::{
     hosts::{Destination, HostRule, Origin},
@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) doubts: u32,
     /// What the caller has acknowledged, and servers have not heard yet.
     pub(crate) acknowledged: Option<Lost>,
+    /// What somebody else has acknowledged, for whom this session calls.
+    pub(crate) handed_on: Option<Acknowledged>,
 }
 
 /// What one request carried.
@@ -29,7 +31,7 @@ pub(crate) struct State {
 pub(crate) struct Sent {
     pub(crate) id: Option<SessionId>,
     pub(crate) tokens: Values,
-    pub(crate) acknowledges: bool,
+    pub(crate) acknowledges: Option<Acknowledged>,
     unsure: u32,
 }
 
@@ -66,7 +68,8 @@ impl State {
         if self.unsure > 0 && tokens.last().is_none_or(|last| last != wire::UNKNOWN_TOKEN) {
             tokens.push(HeaderValue::from_static(wire::UNKNOWN_TOKEN));
         }
-        Sent { id: self.id.clone(), tokens, acknowledges: self.acknowledged.is_some(), unsure: self.unsure }
+        let acknowledges = self.handed_on.or(self.acknowledged.map(|lost| Acknowledged::UpTo(lost.epoch)));
+        Sent { id: self.id.clone(), tokens, acknowledges, unsure: self.unsure }
     }
 
     /// A write went without an answer, and may have happened.
@@ -108,7 +111,7 @@ impl State {
                 (self.lost, self.acknowledged) = (Some(lost), None);
                 true
             }
-            None if sent.acknowledges && speaks(headers) => self.acknowledged.take().is_some(),
+            None if sent.acknowledges.is_some() && speaks(headers) => self.acknowledged.take().is_some(),
             _ => false,
         }
     }
@@ -209,17 +212,17 @@ mod tests {
         let early = state.outgoing();
         assert!(state.learn(&early, &first));
         assert_eq!(state.lost.map(|lost| (lost.epoch.get(), lost.was.get())), Some((2, 1)));
-        assert!(!state.outgoing().acknowledges, "the caller has not said so");
+        assert!(state.outgoing().acknowledges.is_none(), "the caller has not said so");
 
         assert!(state.acknowledge());
         let sent = state.outgoing();
-        assert!(sent.acknowledges && state.lost.is_none());
+        assert!(sent.acknowledges.is_some() && state.lost.is_none());
         state.learn(&early, &first);
         assert!(state.lost.is_none(), "that answer was on its way");
         state.learn(&sent, &HeaderMap::new());
-        assert!(state.outgoing().acknowledges, "a proxy's answer: the server has not heard it");
+        assert!(state.outgoing().acknowledges.is_some(), "a proxy's answer: the server has not heard it");
         state.learn(&sent, &headers(&[("x-consistency-enforced", "true")]));
-        assert!(!state.outgoing().acknowledges);
+        assert!(state.outgoing().acknowledges.is_none());
 
         state.learn(&sent, &headers(&[("ryw-lost", "?1;epoch=3;was=2")]));
         assert_eq!(state.lost.map(|lost| lost.epoch.get()), Some(3));
@@ -236,12 +239,12 @@ mod tests {
         state.acknowledge();
         state.join(&sender.envelope());
         let sent = state.outgoing();
-        assert!(!sent.acknowledges && !sent.tokens.is_empty());
+        assert!(sent.acknowledges.is_none() && !sent.tokens.is_empty());
         // The server tells it again, and this time it is all of it.
         state.learn(&sent, &told);
         assert!(state.lost.is_some() && state.acknowledge());
         state.join(&sender.envelope());
-        assert!(state.outgoing().acknowledges, "that is no news");
+        assert!(state.outgoing().acknowledges.is_some(), "that is no news");
     }
 
     #[test]
@@ -256,9 +259,9 @@ mod tests {
         saved.acknowledge();
         state.learn(&Sent::default(), &headers(&[("ryw-token", TOKEN)]));
         state.restore(&saved);
-        assert!(!state.outgoing().acknowledges);
+        assert!(state.outgoing().acknowledges.is_none());
         let mut state = State::default();
         state.restore(&saved);
-        assert!(state.outgoing().acknowledges, "it goes on as that session");
+        assert!(state.outgoing().acknowledges.is_some(), "it goes on as that session");
     }
 }

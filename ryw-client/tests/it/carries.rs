@@ -123,7 +123,7 @@ async fn a_loss_is_told_to_the_caller_and_acknowledged_once() {
     server.ask(&layer, get(A)).await;
     server.ask(&layer, get(A)).await;
     let said: Vec<_> = server.seen().iter().map(|seen| seen.all("ryw-lost").join("")).collect();
-    assert_eq!(said, ["", "", "ack", ""]);
+    assert_eq!(said, ["", "", "ack;epoch=2", ""]);
     assert_eq!(server.seen()[3].all("ryw-token"), [token(3)], "what was lost is not asked for any more");
 }
 

@@ -136,7 +136,7 @@ async fn whoever_is_given_a_link_goes_on_with_what_it_says() {
 /// A service that has lost something until it is told that this is known, and what it was told.
 async fn forgetful(told: Arc<Mutex<Vec<bool>>>) -> SocketAddr {
     let lossy = move |headers: HeaderMap| async move {
-        let knows = headers.get("ryw-lost").is_some_and(|value| value == "ack");
+        let knows = headers.get("ryw-lost").is_some_and(|value| value == "ack;epoch=2");
         told.lock().push(knows);
         let mut answer = HeaderMap::new();
         answer.insert("x-consistency-enforced", HeaderValue::from_static(if knows { "true" } else { "false" }));

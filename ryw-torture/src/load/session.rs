@@ -276,7 +276,16 @@ impl Tab {
                 self.told(Operation { out: Outcome::Reset, ret: Some(now), ..told }, answer);
             }
         }
-        self.record(line, answer);
+        match answer {
+            // It follows nothing: neither what its session was to see, nor what other answers of this kind have shown.
+            Some(answer) if answer.enforced == Some(false) => {
+                self.record(
+                    Operation { s: "nobody-writes".into(), level: Some(Level::Eventual), ..line },
+                    Some(answer),
+                );
+            }
+            _ => self.record(line, answer),
+        }
         outcome == Outcome::Ok
     }
 

@@ -193,8 +193,16 @@ impl RywContext {
         let is_kept = progress.hop.unstored == 0 && !progress.hop.unseen;
         let is_recorded =
             !saved.is_some_and(|saved| matches!(saved.event, Recorded::WithoutPosition | Recorded::NotStored));
-        let has_lost = identity.terms.level.follows_marks() && lost.is_some();
+        let has_lost = identity.terms.level.follows_marks() && (lost.is_some() || self.may_hide_a_loss());
         decision.achieved && is_kept && is_recorded && !has_lost
+    }
+
+    /// What the store would have told may be what a failover took. Nothing else says that: a sample of the primary stands for
+    /// what survived alone, and a write on its way for itself.
+    fn may_hide_a_loss(&self) -> bool {
+        let Inner { config, required, .. } = &*self.0;
+        let topology = config.topology.as_ref().filter(|_| required.store_failed);
+        topology.is_some_and(|topology| topology.view().may_have_lost(config.token_max_age))
     }
 
     pub(super) fn served(&self) -> (Route, Reason) {

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use http::HeaderValue;
 use ryw_core::{
-    Lost, Mark, Marks, StoreError, SubjectKey, Update,
+    Acknowledged, Lost, Mark, Marks, StoreError, SubjectKey, Update,
     seeded::{Bug, is_on},
     wire,
 };
@@ -76,11 +76,11 @@ impl RywContext {
         progress.hop.lost = progress.hop.lost.max(Some(lost));
     }
 
-    /// Whether the client has said that it knows what it has lost, and it was not something of this service: then a called
-    /// service has told it, and has to hear it. One that has not told its loss yet must not take this for its own.
+    /// What the client has said that it knows to be lost, if it was not something of this service: then a called service has told
+    /// it, and has to hear it. One that has not told its loss yet must not take this for its own.
     #[must_use]
-    pub fn acknowledges_lost(&self) -> bool {
-        self.0.identity.acknowledges && !self.0.required.acknowledged
+    pub fn acknowledged_loss(&self) -> Option<Acknowledged> {
+        self.0.identity.acknowledges.filter(|_| !self.0.required.acknowledged)
     }
 
     fn store(&self, filed: Option<(Vec<SubjectKey>, Update)>) -> impl Future<Output = ()> + Send + use<> {

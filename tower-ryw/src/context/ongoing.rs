@@ -1,6 +1,6 @@
 //! A session that goes on after its request: what is known of it from message to message.
 
-use ryw_core::{Lost, Marks, SessionId, SubjectKey, Token};
+use ryw_core::{Acknowledged, Lost, Marks, SessionId, SubjectKey, Token};
 
 use super::{
     Inner, Progress, RywContext, Summary,
@@ -24,7 +24,7 @@ pub(crate) struct Known {
     /// As of when its *pending* counts, in seconds since 1970.
     since: u32,
     /// The client knows what it has lost.
-    acknowledges: bool,
+    acknowledges: Option<Acknowledged>,
 }
 
 impl RywContext {
@@ -39,7 +39,7 @@ impl RywContext {
         let mut progress = progress.lock();
         let known = self.known(&mut progress.known).clone();
         if let Some(known) = &mut progress.known {
-            known.acknowledges = false;
+            known.acknowledges = None;
         }
         let keys: Keys = progress.born.iter().map(|(_, key)| *key).chain(identity.keys.iter().copied()).collect();
         let carried = Carried {
@@ -87,7 +87,7 @@ impl RywContext {
             let since = identity.carried.pending_since;
             let since = if since > 0 { since } else { seconds(config) };
             let hint = if required.doubt == Doubt::Unmet { identity.carried.hint.clone() } else { Marks::none() };
-            Known { marks: required.marks.clone(), hint, since, acknowledges: false }
+            Known { marks: required.marks.clone(), hint, since, acknowledges: None }
         })
     }
 
@@ -173,7 +173,7 @@ impl RywContext {
     }
 
     pub(crate) fn acknowledge(&self) {
-        self.known(&mut self.0.progress.lock().known).acknowledges = true;
+        self.known(&mut self.0.progress.lock().known).acknowledges = Some(Acknowledged::Told);
     }
 
     /// What the session has lost, as far as it is known by now.

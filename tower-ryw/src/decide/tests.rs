@@ -36,6 +36,7 @@ fn view(replicas: &[(u64, u64)], now: Instant) -> View {
         primary: Some(0),
         nodes: std::iter::once(primary).chain(replicas).collect(),
         beginning: None,
+        heard: None,
     }
 }
 

@@ -8,7 +8,7 @@ mod cookie;
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, header};
-use ryw_core::{Level, Marks, SessionId, SubjectKey, Tenant, Token, TokenError, wire};
+use ryw_core::{Acknowledged, Level, Marks, SessionId, SubjectKey, Tenant, Token, TokenError, wire};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -66,7 +66,7 @@ pub(crate) struct Identity {
     /// What the request's tokens say must be visible.
     pub(crate) carried: Carried,
     /// The client says that it knows what was lost.
-    pub(crate) acknowledges: bool,
+    pub(crate) acknowledges: Option<Acknowledged>,
     /// When the request came, where somebody wants to know how long it took.
     pub(crate) arrived: Option<Instant>,
     /// Its path, where decisions are logged.
@@ -84,7 +84,7 @@ impl Identity {
             cookies: Cookies::default(),
             terms,
             carried: Carried::default(),
-            acknowledges: false,
+            acknowledges: None,
             arrived: None,
             path: None,
         }
@@ -167,8 +167,8 @@ pub(crate) fn identify(
             keys.extend(config.keys.iter().map(|key| key.subject(&tenant, &subject)));
         }
     }
-    let acknowledges = present.has(Present::LOST)
-        && head.headers.get(&wire::LOST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"ack"));
+    let said = present.has(Present::LOST).then(|| head.headers.get(&wire::LOST)).flatten();
+    let acknowledges = said.and_then(Acknowledged::from_header);
     let (arrived, path) = (arrived(config), path(config, head));
     let identity =
         Identity { tenant, session, keys, has_session, cookies, terms, carried, acknowledges, arrived, path };

@@ -130,7 +130,7 @@ impl RywStream {
         self.0.lost_by_now()
     }
 
-    /// The client knows what it has lost, as if the next message came with `Ryw-Lost: ack`.
+    /// The client knows what it has lost, as if the next message came with the bare `Ryw-Lost: ack`.
     pub fn acknowledge_lost(&self) {
         self.0.acknowledge();
     }

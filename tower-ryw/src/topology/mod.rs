@@ -246,6 +246,10 @@ impl Topology {
                 view.beginning = view.beginning.filter(|at| at.epoch() == written.epoch()).or(Some(written));
             }
             // A new epoch changes who has reached what, also where every node has kept its role.
+            let epoch = |lineage: &Option<Lineage>| lineage.as_ref().map(Lineage::current);
+            if epoch(&lineage) != epoch(&view.lineage) {
+                view.heard = Some(Instant::now());
+            }
             let same = lineage == view.lineage && before.iter().eq(view.nodes.iter().map(|node| &node.state));
             // The primary is waited for only where its commits wait for others.
             let primary = visible(&view).filter(|position| Some(*position) != was_visible);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ryw_core::{ClusterId, Epoch, Lineage, Lost, Mark, Marks, Position, Relation};
+use ryw_core::{Acknowledged, ClusterId, Epoch, Lineage, Lost, Mark, Marks, Position, Relation};
 use tokio::time::Instant;
 
 /// A node that came back gets its full share of reads after this time.
@@ -27,6 +27,8 @@ pub struct View {
     pub(crate) nodes: Vec<NodeView>,
     /// Where the primary was when this process first read it in this epoch.
     pub(crate) beginning: Option<Position>,
+    /// When this process first heard of the current epoch.
+    pub(crate) heard: Option<Instant>,
 }
 
 /// One node, as last read.
@@ -227,10 +229,38 @@ impl View {
         (!is_named).then_some(began)
     }
 
+    /// Whether a failover that this process has heard of within this time may have lost something: then the primary's position
+    /// stands for what survived, and not for what a session was promised.
+    pub(crate) fn may_have_lost(&self, within: Duration) -> bool {
+        let has_forked = self.lineage.as_ref().is_some_and(|lineage| lineage.beginning().is_some());
+        has_forked && self.heard.is_some_and(|heard| heard.elapsed() < within)
+    }
+
     /// Those of `marks` that the current epoch's history does not contain and never will.
     pub(crate) fn dead(&self, marks: &Marks) -> Marks {
         let told = marks.lost().map(Mark::Lost).into_iter();
         told.chain(self.dead_positions(marks).map(Mark::At)).collect()
+    }
+
+    /// Those of them that an acknowledgement is about. What was lost after the epoch that it names is told apart.
+    ///
+    /// The bare word does not say: of several losses it is the newest that the marks tell from those after it, by a position of
+    /// an epoch in which something was lost already.
+    pub(crate) fn acknowledged(&self, marks: &Marks, known: Acknowledged) -> Marks {
+        let Some(lineage) = &self.lineage else { return Marks::none() };
+        let is_lost_in = |position: Position, epoch: Epoch| {
+            lineage.relate(position, Position::end_of(lineage.cluster(), epoch)) == Relation::Lost
+        };
+        let up_to = match known {
+            Acknowledged::UpTo(epoch) => epoch,
+            _ => {
+                let has_lost = |epoch: &Epoch| self.dead_positions(marks).any(|position| is_lost_in(position, *epoch));
+                let own = marks.positions().iter().filter(|position| position.cluster() == lineage.cluster());
+                own.map(|position| position.epoch()).filter(has_lost).max().unwrap_or(lineage.current())
+            }
+        };
+        let told = marks.lost().filter(|lost| lost.epoch <= up_to).map(Mark::Lost).into_iter();
+        told.chain(self.dead_positions(marks).filter(|position| is_lost_in(*position, up_to)).map(Mark::At)).collect()
     }
 
     fn dead_positions(&self, marks: &Marks) -> impl Iterator<Item = Position> {

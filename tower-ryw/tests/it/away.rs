@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use axum::routing::any;
+use axum::{http::StatusCode, routing::any};
 use ryw_core::{Keyring, Loaded, MarkStore, Marks, Position, StoreFuture, SubjectKey, Unsettled, Update};
 use tokio::{
     sync::Barrier,
@@ -150,6 +150,38 @@ async fn what_this_process_knows_is_not_all_there_is() {
     // Everybody has what the first one has written.
     let read = one.get(&[ME]).await;
     assert!(read.route().starts_with("primary;reason=behind"), "150 is the other one's: {}", read.route());
+}
+
+/// Found by the simulation (seed 638): a sample of the new primary stood for what the old one had lost, and so did a write on its
+/// way.
+#[tokio::test(start_paused = true)]
+async fn a_failover_meanwhile_may_have_taken_what_it_would_tell() {
+    for has_write_on_its_way in [false, true] {
+        let cluster = Cluster::start().await;
+        let [(way, layer, one), (_, _, other)] = two_instances(&cluster).await;
+        other.post(&[ME]).await;
+        way.cut();
+        if has_write_on_its_way {
+            let failing = any(|| async { StatusCode::INTERNAL_SERVER_ERROR });
+            Client::with(&layer, failing).send("POST", "/it", &[ME]).await;
+        }
+        let read = one.get(&[ME]).await;
+        assert_eq!(read.header("x-consistency-enforced"), Some("true"), "a sample contains whatever it was");
+        cluster.fail_over().await;
+        for level in ["RYW", "SESSION"] {
+            let read = one.get(&[ME, ("x-consistency-level", level)]).await;
+            let said = (read.header("ryw-lost"), read.header("x-consistency-enforced"));
+            assert_eq!(said, (None, Some("false")), "nobody knows: {level}, {}", read.route());
+        }
+        let write = one.post(&[ME, ("x-consistency-level", "SESSION")]).await;
+        assert_eq!(write.header("x-consistency-enforced"), Some("false"));
+        way.mend();
+        sleep(Duration::from_secs(2)).await;
+        let read = one.get(&[ME]).await;
+        assert_eq!(read.header("ryw-lost"), Some("?1;epoch=2;was=1"), "and now it is told");
+        let stranger = one.get(&[session("stranger")]).await;
+        assert_eq!(stranger.header("x-consistency-enforced"), Some("true"));
+    }
 }
 
 /// What ten reads at once are served by, while the store is away and the primary has room for three of them.

@@ -180,7 +180,7 @@ async fn forged_tokens_are_refused_and_cost_what_an_honest_unknown_costs() {
 
 /// Bytes that a header may hold, often such as mean something.
 fn bytes(rng: &mut Rng, honest: &str) -> Vec<u8> {
-    const WORDS: [&str; 24] = [
+    const WORDS: [&str; 26] = [
         "ryw",
         "__Host-ryw",
         "=",
@@ -202,6 +202,8 @@ fn bytes(rng: &mut Rng, honest: &str) -> Vec<u8> {
         "99999999999999999999",
         "STRONG",
         "ack",
+        "ack;epoch=2",
+        "ack;epoch=99999999999999999999",
         "?1",
         "a",
         "~",

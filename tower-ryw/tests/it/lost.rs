@@ -203,12 +203,43 @@ async fn what_is_lost_after_an_acknowledgement_is_told_again() {
     assert_eq!(told(&client.get(&[ME]).await), Some("?1;epoch=3;was=2"));
 }
 
+/// What was written between two failovers, of which the second one has lost it, and what an acknowledgement of the first leaves.
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_of_one_loss_does_not_silence_the_next() {
+    for (said, carries_token) in [("ack;epoch=2", false), ("ack;epoch=2", true), ("ack", false), ("ack", true)] {
+        let cluster = Cluster::start().await;
+        let layer = cluster.layer().build().unwrap();
+        let (client, _) = after_a_loss(&cluster, &layer).await;
+        assert_eq!(told(&client.get(&[ME]).await), TOLD);
+        // While the acknowledgement is on its way, another tab writes at 200, and r2 is promoted at 150.
+        let written = client.post(&[ME]).await;
+        assert_eq!((told(&written), written.status.as_u16()), (TOLD, 200));
+        let token = written.header("ryw-token").unwrap().to_owned();
+        let third = |reading| forked(reading).fork(ryw_core::Epoch::new(3), ryw_core::Epoch::new(2), 150);
+        cluster.down("r1").await;
+        cluster.set("r2", third(primary(3, 400))).await;
+        let me = if carries_token { vec![ME, ("ryw-token", &token)] } else { vec![ME] };
+        let next = client.get(&[&me[..], &[("ryw-lost", said)]].concat()).await;
+        let second = Some("?1;epoch=3;was=2");
+        assert_eq!(
+            (told(&next), next.header("x-consistency-enforced")),
+            (second, Some("false")),
+            "{said} {carries_token}"
+        );
+        // The same once more, late.
+        let again = client.get(&[ME, ("ryw-lost", "ack;epoch=2")]).await;
+        assert_eq!(told(&again), second, "{said} {carries_token}");
+        assert_eq!(told(&client.get(&[ME, ("ryw-lost", "ack;epoch=3")]).await), None);
+        assert_eq!(told(&client.get(&[ME]).await), None);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_the_word_acknowledges_and_a_copy_of_the_answer_is_no_answer() {
     let cluster = Cluster::start().await;
     let layer = cluster.layer().build().unwrap();
     let (client, _) = after_a_loss(&cluster, &layer).await;
-    for said in ["?1;epoch=2;was=1", "?1", "", "ack;epoch=2", "acknowledged", "?0"] {
+    for said in ["?1;epoch=2;was=1", "?1", "", "ack;epoch=x", "ack;epoch=1", "ack;epoch=9", "acknowledged", "?0"] {
         assert_eq!(told(&client.get(&[ME, ("ryw-lost", said)]).await), TOLD, "{said:?}");
         assert_eq!(told(&client.get(&[session("other"), ("ryw-lost", said)]).await), None, "{said:?} is not repeated");
         assert_eq!(told(&client.post(&[("ryw-lost", said)]).await), None, "{said:?}");

@@ -158,7 +158,7 @@ test("a loss is told to the caller, and its acknowledgement to the server", asyn
   session.acknowledgeLost();
   await ryw(API);
   await ryw(API);
-  assert.deepEqual(asked.map((request) => request.headers.get("ryw-lost")), [null, "ack", null]);
+  assert.deepEqual(asked.map((request) => request.headers.get("ryw-lost")), [null, "ack;epoch=2", null]);
 });
 
 test("what is no request is refused as fetch refuses it", async () => {
