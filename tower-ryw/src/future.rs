@@ -24,7 +24,7 @@ use tracing::{Instrument, Span};
 use crate::{
     config::Config,
     context::{Ended, RywContext, Scope},
-    identify::{Identity, Nobody},
+    identify::Identity,
     lookup::{self, Lookup, Required},
     observe::{Refused, Trouble},
     outcome::{Outcome, is_conflict, is_failure, is_turned_away, outcome, unanswered},
@@ -157,9 +157,12 @@ impl fmt::Debug for Start {
 
 pub(crate) fn start(config: &Arc<Config>, identity: Identity) -> Start {
     if let Some(plain) = identity.passthrough() {
-        let Identity { tenant, arrived, path, .. } = identity;
-        let nobody = Nobody { plain, tenant, arrived, path };
-        return Start::Routed(Scope::Lazy { config: Arc::clone(config), nobody });
+        let config = Arc::clone(config);
+        return Start::Routed(if identity.arrived.is_some() || identity.path.is_some() {
+            Scope::Watched(Box::new((config, identity)))
+        } else {
+            Scope::Lazy { config, plain, tenant: identity.tenant }
+        });
     }
     let loaded = match lookup::load(config, &identity).now() {
         Ok(loaded) => loaded,

@@ -85,9 +85,9 @@ where
         }
         let identity = match identify(&self.config, (&request).into(), present, named) {
             Ok(Caller::Somebody(identity)) => identity,
-            Ok(Caller::Nobody(nobody)) => {
-                trace::identified(&span, || self.config.policy.terms_of(nobody.plain));
-                let scope = Scope::Lazy { config: Arc::clone(&self.config), nobody };
+            Ok(Caller::Nobody { plain, tenant }) => {
+                trace::identified(&span, || self.config.policy.terms_of(plain));
+                let scope = Scope::Lazy { config: Arc::clone(&self.config), plain, tenant };
                 return ResponseFuture::serve(&span, scope, protocol, &mut self.inner, request);
             }
             Err(refusal) => {

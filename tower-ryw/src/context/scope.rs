@@ -12,14 +12,15 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use ryw_core::Reason;
+use ryw_core::{Reason, Tenant};
 
 use super::RywContext;
 use crate::{
     config::Config,
     decide::{Decision, Route},
-    identify::{Identity, Nobody},
+    identify::Identity,
     lookup::Required,
+    policy::Plain,
     route::{Asked, Attempt, Routing, attempt},
 };
 
@@ -44,7 +45,9 @@ pub(crate) enum Scope {
     #[default]
     None,
     /// A request of which nothing has to be remembered: its context is made when somebody asks for it.
-    Lazy { config: Arc<Config>, nobody: Nobody },
+    Lazy { config: Arc<Config>, plain: Plain, tenant: Tenant },
+    /// The same, where somebody wants to know of it what only its head could tell.
+    Watched(Box<(Arc<Config>, Identity)>),
     /// A request with a context.
     Ready(RywContext),
 }
@@ -56,18 +59,23 @@ impl Scope {
 
     /// The context, made now if need be.
     pub(crate) fn context(&mut self) -> Option<RywContext> {
-        if let Self::Lazy { config, nobody } = self {
-            let (terms, required) = (config.policy.terms_of(nobody.plain), Required::default());
-            let routing = match attempt(config, Asked::new(&terms, &required)) {
+        let nobody = match self {
+            Self::Lazy { config, plain, tenant } => {
+                Some((Arc::clone(config), Identity::nobody(tenant.clone(), config.policy.terms_of(*plain))))
+            }
+            Self::Watched(watched) => Some((**watched).clone()),
+            Self::None | Self::Ready(_) => None,
+        };
+        if let Some((config, identity)) = nobody {
+            let (terms, required) = (identity.terms, Required::default());
+            let routing = match attempt(&config, Asked::new(&terms, &required)) {
                 Attempt::Routed(routing) => routing,
                 // Nothing can serve. The handler is running already, so it is the data layer that fails: no replica will
                 // do, and the primary must not be asked instead.
-                Attempt::Refused(reason) => refused(config, reason),
-                Attempt::Wait { .. } => refused(config, Reason::Behind),
+                Attempt::Refused(reason) => refused(&config, reason),
+                Attempt::Wait { .. } => refused(&config, Reason::Behind),
             };
-            let Nobody { tenant, arrived, path, .. } = nobody.clone();
-            let identity = Identity { arrived, path, ..Identity::nobody(tenant, terms) };
-            *self = Self::new(Arc::clone(config), identity, required, routing);
+            *self = Self::new(config, identity, required, routing);
         }
         self.ready().cloned()
     }
@@ -76,7 +84,7 @@ impl Scope {
     pub(crate) fn ready(&self) -> Option<&RywContext> {
         match self {
             Self::Ready(context) => Some(context),
-            Self::None | Self::Lazy { .. } => None,
+            Self::None | Self::Lazy { .. } | Self::Watched(_) => None,
         }
     }
 

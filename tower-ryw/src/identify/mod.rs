@@ -105,20 +105,12 @@ fn tenant(config: &Config, head: RequestHead<'_>) -> Tenant {
 /// Who a request is from.
 #[expect(clippy::large_enum_variant, reason = "it is moved once, and boxes would allocate on each request")]
 pub(crate) enum Caller {
-    /// Nobody in particular, for a read of which nothing has to be remembered: its head shows that at a glance.
-    Nobody(Nobody),
+    /// Nobody in particular, for a read of which nothing has to be remembered or told: its head shows that at a glance.
+    Nobody {
+        plain: Plain,
+        tenant: Tenant,
+    },
     Somebody(Identity),
-}
-
-/// What has to be kept of a read that is passed through, should its service ask where to read.
-#[derive(Clone, Debug)]
-pub(crate) struct Nobody {
-    pub(crate) plain: Plain,
-    pub(crate) tenant: Tenant,
-    /// As in [`Identity`].
-    pub(crate) arrived: Option<Instant>,
-    /// As in [`Identity`].
-    pub(crate) path: Option<Arc<str>>,
 }
 
 /// `named`: what names the session first.
@@ -134,9 +126,11 @@ pub(crate) fn identify(
     let asked = if present.has(Present::CONSISTENCY_LEVEL) { asked_level(head)? } else { None };
     let mut terms = config.policy.terms(head, asked);
     let tenant = tenant(config, head);
-    let tells_nothing = present.tells_nothing() && config.subjects_of.is_none() && !carriers::has_link(head);
+    let is_watched = config.observer.is_some() || config.decision_log.is_some();
+    let tells_nothing =
+        !is_watched && present.tells_nothing() && config.subjects_of.is_none() && !carriers::has_link(head);
     if tells_nothing && let Some(plain) = Plain::of(&terms) {
-        return Ok(Caller::Nobody(Nobody { plain, tenant, arrived: arrived(config), path: path(config, head) }));
+        return Ok(Caller::Nobody { plain, tenant });
     }
     let session = match named {
         Some(value) => Some(named_session(head, present, value)?),
@@ -169,18 +163,11 @@ pub(crate) fn identify(
     }
     let said = present.has(Present::LOST).then(|| head.headers.get(&wire::LOST)).flatten();
     let acknowledges = said.and_then(Acknowledged::from_header);
-    let (arrived, path) = (arrived(config), path(config, head));
+    let arrived = config.observer.is_some().then(Instant::now);
+    let path = config.decision_log.is_some().then(|| shown(head.uri.path()));
     let identity =
         Identity { tenant, session, keys, has_session, cookies, terms, carried, acknowledges, arrived, path };
     Ok(Caller::Somebody(identity))
-}
-
-fn arrived(config: &Config) -> Option<Instant> {
-    config.observer.is_some().then(Instant::now)
-}
-
-fn path(config: &Config, head: RequestHead<'_>) -> Option<Arc<str>> {
-    config.decision_log.is_some().then(|| shown(head.uri.path()))
 }
 
 /// `Connection` names what the next hop takes out: whoever names one of these wants a proxy to drop what it was told to add.
