@@ -284,6 +284,12 @@ const CASES: &[(&str, &str, &str)] = &[
         "1 a append j 1 0-1; 2 b append k 2 0-1; 3 c snap j+k 1+[] 0-5 @CAUSAL; 4 d snap j+k []+2 0-5 @CAUSAL; 5 x final j 1 9-9; 6 x final k 2 9-9",
         "",
     ),
+    (
+        "long fork with a list on another branch, which is as long as one of the main branch and shows none of it",
+        "1 a append j 9 0-1; 2 b append k 5 0-8; 3 c snap j+k 9+5 2-3 @STRONG; 4 d append j 1 4-5; 5 e snap j+k 1+[] 2-9 @STRONG; \
+         6 a read k 5 10-11 reset; 7 x final j 1 20-20; 8 x final k 5 20-20",
+        "FORK 3 5",
+    ),
     ("thin air", "1 a read k 5 0-1; 2 x final k 5 9-9", "THIN_AIR 1"),
     ("thin air in a register", "1 a read r 5 0-1 @EVENTUAL", "THIN_AIR 1"),
     ("read of a failed write", "1 a append k 1 0-1 fail; 2 b read k 1 2-3; 3 x final k 1 9-9", "THIN_AIR 1 2"),
