@@ -112,7 +112,7 @@ fn given(headers: &HeaderMap) -> Option<String> {
 fn said(response: Response, method: &Method) -> Response {
     let detail = match response.status() {
         _ if response.headers().contains_key(header::CONTENT_TYPE) => return response,
-        StatusCode::NOT_FOUND => "there is nothing here: the page is at /ryw".to_owned(),
+        StatusCode::NOT_FOUND => "there is nothing here; where the page is served, it is at /ryw".to_owned(),
         StatusCode::METHOD_NOT_ALLOWED => format!("{method} is not possible here: accepted are GET and HEAD"),
         _ => return response,
     };

@@ -174,7 +174,7 @@ impl Inner {
             } else if entry.is_open() && !is_new {
                 loaded.unsettled.push(Unsettled { key: *key, stamp: entry.stamp() });
                 if is_current && bucket.floor.is_unknown() {
-                    // It may have its doubt from there: one answer is good for all.
+                    // It may have its doubt from there: the answer is good for whoever writes there next, too.
                     loaded.unsettled.push(Unsettled { key: *key, stamp: by_now().stamp() });
                 }
             }

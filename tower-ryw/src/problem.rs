@@ -1,6 +1,6 @@
 //! Answers that the layer gives itself: RFC 9457 problem details, or a gRPC status.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -105,12 +105,12 @@ impl Refusal {
     }
 
     /// What is wrong and what to do, for the client.
-    pub(crate) fn detail(&self) -> &str {
+    pub(crate) fn detail(&self) -> Cow<'_, str> {
         match self {
-            Self::BadRequest { detail } => detail,
-            Self::Behind { reason, .. } => explain(*reason),
-            Self::NotAnnounced { .. } => NOT_ANNOUNCED,
-            Self::Lost(_) => LOST,
+            Self::BadRequest { detail } => detail.into(),
+            Self::Behind { reason, .. } => explain(*reason).into(),
+            Self::NotAnnounced { .. } => NOT_ANNOUNCED.into(),
+            Self::Lost(lost) => format!("{LOST}={}", lost.epoch.get()).into(),
         }
     }
 
@@ -139,7 +139,7 @@ impl Refusal {
                 let headers = response.headers_mut();
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 headers.insert("grpc-status", grpc.into());
-                if let Ok(message) = HeaderValue::from_str(&percent_encode(detail)) {
+                if let Ok(message) = HeaderValue::from_str(&percent_encode(&detail)) {
                     headers.insert("grpc-message", message);
                 }
                 response
@@ -167,7 +167,7 @@ const NOT_ANNOUNCED: &str =
     "other instances can't be told of this write, so it was not made; retry (store-unavailable)";
 
 const LOST: &str = "something that this session has written or seen did not survive a failover; read what is there now, \
-                    then repeat the request with the header Ryw-Lost: ack";
+                    then repeat the request with the header Ryw-Lost: ack;epoch";
 
 const fn explain(reason: Reason) -> &'static str {
     match reason {

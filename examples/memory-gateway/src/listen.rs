@@ -18,7 +18,7 @@ use tokio::{
 use tower::Service;
 
 /// By when the head of a request has to be there: since the connection was made, or since the last answer. Whoever sends it
-/// byte by byte, or nothing at all, takes up a connection for no longer.
+/// byte by byte, or nothing at all, takes up a connection for no longer; over HTTP/2, whoever does not answer pings.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// How long to wait after an error that is not the connection's: there may be too many of them.
 const BREATH: Duration = Duration::from_secs(1);
@@ -86,6 +86,7 @@ async fn connection(stream: TcpStream, routes: Router, mut stopped: watch::Recei
 /// Without taking anything of it.
 async fn begins_with_preface(stream: &TcpStream) -> io::Result<bool> {
     let mut begin = [0; PREFACE.len()];
+    let mut pause = Duration::from_millis(1);
     loop {
         let length = stream.peek(&mut begin).await?;
         if length == 0 || begin[..length] != PREFACE[..length] {
@@ -95,7 +96,8 @@ async fn begins_with_preface(stream: &TcpStream) -> io::Result<bool> {
             return Ok(true);
         }
         // Part of it is there, so there is nothing to be woken by.
-        sleep(Duration::from_millis(10)).await;
+        sleep(pause).await;
+        pause = (2 * pause).min(BREATH);
     }
 }
 

@@ -125,7 +125,7 @@ async fn what_is_not_there_says_so() {
         (answer.status.as_u16(), &answer.headers["content-type"]),
         (404, &"application/problem+json".parse().unwrap())
     );
-    assert!(answer.text.contains("the page is at /ryw"), "{}", answer.text);
+    assert!(answer.text.contains("it is at /ryw"), "{}", answer.text);
 }
 
 /// On another listener than the page, for the same eyes.

@@ -55,8 +55,8 @@ pub(super) struct Reader<'a> {
     config: &'a Config,
     tenant: &'a Tenant,
     level: Level,
-    /// Tokens so far, but for cookies.
-    read: SmallVec<[&'a [u8]; 1]>,
+    /// Tokens so far, and by what they came, but for cookies.
+    read: SmallVec<[(&'a [u8], Carrier); 1]>,
     carried: Carried,
 }
 
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
         let events = self.config.event_ids.then(|| all(Present::LAST_EVENT_ID, &LAST_EVENT_ID)).into_iter().flatten();
         let values = values.chain(events.filter_map(in_event_id));
         for text in values.chain(all(Present::BAGGAGE, &BAGGAGE).flat_map(in_baggage)) {
-            if self.is_news(text)
+            if self.is_news(text, Carrier::Field)
                 && let Ok(Some(session)) = self.token(text, Carrier::Field)
                 && keys.is_empty()
             {
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
     pub(super) fn link(&mut self, head: RequestHead<'a>) -> bool {
         let mut is_shown = false;
         for token in links(head) {
-            if !self.is_news(token.as_bytes()) {
+            if !self.is_news(token.as_bytes(), Carrier::Link) {
                 continue;
             }
             // Links live for longer than keys: that it is over needs no key to be read, and to lie about it gains nothing.
@@ -177,13 +177,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether this one is to be read: the same once more says the same. Beyond the limit nobody knows what they say.
-    fn is_news(&mut self, token: &'a [u8]) -> bool {
-        if self.read.contains(&token) {
+    fn is_news(&mut self, token: &'a [u8], carrier: Carrier) -> bool {
+        if self.read.contains(&(token, carrier)) {
             return false;
         }
         let has_room = self.read.len() < wire::MAX_TOKENS;
         if has_room {
-            self.read.push(token);
+            self.read.push((token, carrier));
         } else {
             self.carried.hint.join(&Marks::unknown());
         }

@@ -71,7 +71,8 @@ impl LocalStore {
         LocalStoreBuilder { capacity: 1_000_000, ttl: Duration::from_secs(300), start: Start::Unknown }
     }
 
-    /// How many subjects have a mark of their own. What has expired goes as the store is used, and when this is asked.
+    /// How many subjects have a mark of their own. What has expired goes as the store is used, and, up to a thousand for each of its
+    /// 64 parts, when this is asked.
     #[must_use]
     pub fn len(&self) -> usize {
         let now = self.0.now();
@@ -84,7 +85,8 @@ impl LocalStore {
         self.len() == 0
     }
 
-    /// What these subjects' own entries say; nothing of the floor.
+    /// What these subjects' own entries say, without the floor. For a store that is [held](LocalStoreBuilder::held_at_start) at its
+    /// start: of what came before, entries of others have to be told too.
     pub(crate) fn own(&self, keys: &[SubjectKey]) -> Loaded {
         let now = self.0.now();
         let mut loaded = Loaded::default();

@@ -58,7 +58,7 @@ impl From<Refusal> for StreamError {
 
 impl std::fmt::Display for StreamError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.detail())
+        f.write_str(&self.0.detail())
     }
 }
 

@@ -31,6 +31,7 @@ pub use watch::{Turn, Watch};
 use election::{Reigns, elect};
 use history::History;
 use sampler::{Asked, Sampler};
+use view::Heard;
 pub(crate) use view::Load;
 use waiters::Waiters;
 
@@ -248,7 +249,7 @@ impl Topology {
             // A new epoch changes who has reached what, also where every node has kept its role.
             let epoch = |lineage: &Option<Lineage>| lineage.as_ref().map(Lineage::current);
             if epoch(&lineage) != epoch(&view.lineage) {
-                view.heard = Some(Instant::now());
+                view.heard = Some(Heard { at: Instant::now(), is_change: lineage.is_some() });
             }
             let same = lineage == view.lineage && before.iter().eq(view.nodes.iter().map(|node| &node.state));
             // The primary is waited for only where its commits wait for others.

@@ -28,7 +28,15 @@ pub struct View {
     /// Where the primary was when this process first read it in this epoch.
     pub(crate) beginning: Option<Position>,
     /// When this process first heard of the current epoch.
-    pub(crate) heard: Option<Instant>,
+    pub(crate) heard: Option<Heard>,
+}
+
+/// That an epoch is current.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard {
+    pub(crate) at: Instant,
+    /// Another one was until then; otherwise it is the first that this process knows.
+    pub(crate) is_change: bool,
 }
 
 /// One node, as last read.
@@ -230,10 +238,11 @@ impl View {
     }
 
     /// Whether a failover that this process has heard of within this time may have lost something: then the primary's position
-    /// stands for what survived, and not for what a session was promised.
+    /// stands for what survived, and not for what a session was promised. Of the one that came before its start nobody knows when
+    /// that was.
     pub(crate) fn may_have_lost(&self, within: Duration) -> bool {
         let has_forked = self.lineage.as_ref().is_some_and(|lineage| lineage.beginning().is_some());
-        has_forked && self.heard.is_some_and(|heard| heard.elapsed() < within)
+        self.heard.is_some_and(|heard| (heard.is_change || has_forked) && heard.at.elapsed() < within)
     }
 
     /// Those of `marks` that the current epoch's history does not contain and never will.
@@ -248,8 +257,10 @@ impl View {
     /// an epoch in which something was lost already.
     pub(crate) fn acknowledged(&self, marks: &Marks, known: Acknowledged) -> Marks {
         let Some(lineage) = &self.lineage else { return Marks::none() };
+        // What was written after that epoch is on another branch than its end too, and nobody knew of it.
         let is_lost_in = |position: Position, epoch: Epoch| {
-            lineage.relate(position, Position::end_of(lineage.cluster(), epoch)) == Relation::Lost
+            position.epoch() < epoch
+                && lineage.relate(position, Position::end_of(lineage.cluster(), epoch)) == Relation::Lost
         };
         let up_to = match known {
             Acknowledged::UpTo(epoch) => epoch,

@@ -83,6 +83,13 @@ async fn it_is_followed_where_the_route_promises_nothing() {
         assert_eq!(shared.read("/v/a", asked).await, "nothing", "the replicas do lag");
         let read = shared.fixture.get(&link, asked).await;
         assert!(read.body == "1" && read.route().contains("level=ryw"), "{asked:?} {read:?}");
+        // Whoever carries the same token besides is shown no less.
+        for also in [("ryw-token", token(&link).to_owned()), ("baggage", format!("ryw={}", token(&link)))] {
+            let headers = [asked, &[(also.0, also.1.as_str())]].concat();
+            let read = shared.fixture.get(&link, &headers).await;
+            assert!(read.body == "1" && read.route().contains("level=ryw"), "{headers:?} {read:?}");
+            assert!(read.header("referrer-policy").is_some(), "{read:?}");
+        }
         // Nobody but this service makes one that does.
         let (path, token) = link.split_at(link.len() - 1);
         let forged = format!("{path}{}", if token == "A" { "Q" } else { "A" });

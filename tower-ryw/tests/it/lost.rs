@@ -1,7 +1,7 @@
 //! What was acknowledged and did not survive a failover is told, until the client says that it knows.
 
 use ryw_core::{Keyring, Marks, Tenant, Token};
-use tower_ryw::{LocalStore, RywLayer};
+use tower_ryw::{LocalStore, RywLayer, topology::Incarnation};
 
 use crate::{
     cluster::{Client, Cluster, at, forked, primary},
@@ -74,7 +74,11 @@ async fn a_write_that_has_to_follow_it_is_refused() {
         let refused = client.post(&[ME, level(name)]).await;
         assert_eq!((refused.status.as_u16(), told(&refused)), (409, TOLD), "{name}");
         assert_eq!(refused.header("content-type"), Some("application/problem+json"));
-        assert!(refused.body.contains("\"status\":409") && refused.body.contains("Ryw-Lost: ack"), "{}", refused.body);
+        assert!(
+            refused.body.contains("\"status\":409") && refused.body.contains("Ryw-Lost: ack;epoch=2"),
+            "{}",
+            refused.body
+        );
 
         let grpc = client.post(&[ME, level(name), ("content-type", "application/grpc")]).await;
         assert_eq!((grpc.status.as_u16(), grpc.header("grpc-status"), told(&grpc)), (200, Some("9"), TOLD));
@@ -230,6 +234,33 @@ async fn an_acknowledgement_of_one_loss_does_not_silence_the_next() {
         let again = client.get(&[ME, ("ryw-lost", "ack;epoch=2")]).await;
         assert_eq!(told(&again), second, "{said} {carries_token}");
         assert_eq!(told(&client.get(&[ME, ("ryw-lost", "ack;epoch=3")]).await), None);
+        assert_eq!(told(&client.get(&[ME]).await), None);
+    }
+}
+
+/// Nor is it about what was written after the epoch that it names, and lost later still.
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_that_comes_late_is_about_what_was_lost_by_then() {
+    for said in ["ack;epoch=1", "ack;epoch=2", "ack;epoch=3"] {
+        let cluster = Cluster::start().await;
+        let layer = cluster.layer().build().unwrap();
+        let (client, _) = after_a_loss(&cluster, &layer).await;
+        assert_eq!(told(&client.get(&[ME]).await), TOLD);
+        // r2 is promoted at 150, where nothing is lost; what the session writes there, at 400, the next promotion at 300 loses.
+        let epoch = ryw_core::Epoch::new;
+        let third = |reading| forked(reading).fork(epoch(3), epoch(2), 150);
+        cluster.down("r1").await;
+        cluster.set("r2", third(primary(3, 400))).await;
+        assert_eq!(told(&client.post(&[ME]).await), Some("?1;epoch=3;was=1"), "{said}");
+        cluster.down("r2").await;
+        cluster.set("p", third(primary(4, 500)).fork(epoch(4), epoch(3), 300).incarnation(Incarnation(2))).await;
+        for level in [level("RYW"), level("SESSION")] {
+            let read = client.get(&[ME, level, ("ryw-lost", said)]).await;
+            assert!(told(&read).is_some_and(|told| told.starts_with("?1;epoch=4")), "{said}: {read:?}");
+            assert_eq!(read.header("x-consistency-enforced"), Some("false"), "{said}");
+        }
+        assert_ne!(told(&client.get(&[ME]).await), None, "{said}");
+        assert_eq!(told(&client.get(&[ME, ("ryw-lost", "ack;epoch=4")]).await), None);
         assert_eq!(told(&client.get(&[ME]).await), None);
     }
 }
