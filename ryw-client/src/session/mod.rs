@@ -7,7 +7,9 @@ mod tokens;
 
 use std::{fmt, sync::Arc};
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
+#[cfg(feature = "server")]
+use http::HeaderValue;
 use parking_lot::Mutex;
 #[cfg(feature = "server")]
 use ryw_core::{Acknowledged, Epoch};
