@@ -9,7 +9,9 @@ impl RywContext {
     /// [`link_max_age`](crate::RywLayerBuilder::link_max_age) says. It names no session, so that nobody becomes one with it.
     /// `None` when there is nothing that others might not see by themselves.
     ///
-    /// A write of this very request is in it once it is committed: ask for the token after that.
+    /// A write of this very request is in it once it is committed: ask for the token after that. Where what the session has
+    /// written is unknown, a request at RYW or above finds it out first; at EVENTUAL nobody does, and the token says no more
+    /// than that, which has a place in the [allowance](crate::RywLayerBuilder::unproven_reads) when it is followed.
     #[must_use]
     pub fn share_token(&self) -> Option<String> {
         let (marks, fresh) = self.so_far();
