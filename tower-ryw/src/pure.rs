@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ryw_core::{Level, Marks, Reason};
+use ryw_core::{Acknowledged, Level, Marks, Reason};
 
 use crate::{
     decide::{self, Excluded, Next, Route},
@@ -84,10 +84,10 @@ impl Question<'_> {
         lookup::needs_sample(self.view, &self.terms(), acknowledges, self.marks)
     }
 
-    /// What an acknowledgement takes out of the marks.
+    /// What the bare word of an acknowledgement takes out of the marks.
     #[must_use]
-    pub fn dead(&self) -> Marks {
-        self.view.dead(self.marks)
+    pub fn acknowledged(&self) -> Marks {
+        self.view.acknowledged(self.marks, Acknowledged::Told)
     }
 
     fn terms(&self) -> Terms {

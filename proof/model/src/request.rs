@@ -94,7 +94,7 @@ impl Ryw {
         }
         if ask.acknowledges {
             let view = self.view(&state.truth, &state.instances[self.instance(at)]);
-            let told = question(&ask, &view, false, false, 0).dead();
+            let told = question(&ask, &view, false, false, 0).acknowledged();
             self.tell(state, at);
             self.forget_lost(state, at.session(), &told, &sample);
             ask.required = ask.required.without(&told);

@@ -245,13 +245,7 @@ impl View {
         self.heard.is_some_and(|heard| (heard.is_change || has_forked) && heard.at.elapsed() < within)
     }
 
-    /// Those of `marks` that the current epoch's history does not contain and never will.
-    pub(crate) fn dead(&self, marks: &Marks) -> Marks {
-        let told = marks.lost().map(Mark::Lost).into_iter();
-        told.chain(self.dead_positions(marks).map(Mark::At)).collect()
-    }
-
-    /// Those of them that an acknowledgement is about. What was lost after the epoch that it names is told apart.
+    /// Those of `marks` that are lost and that an acknowledgement is about. What was lost after the epoch that it names is told apart.
     ///
     /// The bare word does not say: of several losses it is the newest that the marks tell from those after it, by a position of
     /// an epoch in which something was lost already.
@@ -274,6 +268,7 @@ impl View {
         told.chain(self.dead_positions(marks).filter(|position| is_lost_in(*position, up_to)).map(Mark::At)).collect()
     }
 
+    /// What the current epoch's history does not contain and never will.
     fn dead_positions(&self, marks: &Marks) -> impl Iterator<Item = Position> {
         let is_dead = |position: &&Position| self.lineage.as_ref().is_some_and(|lineage| lineage.has_lost(**position));
         marks.positions().iter().filter(is_dead).copied()
