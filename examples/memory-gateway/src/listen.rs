@@ -8,7 +8,10 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -61,26 +64,25 @@ async fn connection(stream: TcpStream, routes: Router, mut stopped: watch::Recei
     };
     let Ok(Ok(is_http2)) = is_http2 else { return };
     let io = TokioIo::new(stream);
-    // How a connection ends is its client's own matter.
     if is_http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(HEAD_DEADLINE).keep_alive_timeout(HEAD_DEADLINE);
-        let mut connection = pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
-        }
-        drop(connection.await);
+        until_stopped(builder.serve_connection(io, service), stopped).await;
     } else {
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
-        let mut connection = pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
-        }
-        drop(connection.await);
+        until_stopped(builder.serve_connection(io, service), stopped).await;
     }
+}
+
+/// How a connection ends is its client's own matter.
+async fn until_stopped(connection: impl GracefulConnection, mut stopped: watch::Receiver<()>) {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    drop(connection.await);
 }
 
 /// Without taking anything of it.
