@@ -19,7 +19,8 @@ pub(crate) struct Note<'a> {
     pub(crate) reason: Reason,
     pub(crate) level: Level,
     pub(crate) waited: Duration,
-    pub(crate) achieved: bool,
+    /// `None` where there is nothing to say of the level.
+    pub(crate) enforced: Option<bool>,
     pub(crate) session: Option<&'a SessionId>,
     pub(crate) token: Option<String>,
     /// Tokens of other services that were called, as they came.
@@ -43,8 +44,13 @@ pub(crate) struct Note<'a> {
 }
 
 pub(crate) fn annotate(config: &Config, note: Note<'_>, headers: &mut HeaderMap) {
-    let enforced = HeaderValue::from_static(if note.achieved { "true" } else { "false" });
-    headers.insert(&wire::CONSISTENCY_ENFORCED, enforced);
+    match note.enforced {
+        Some(enforced) => {
+            let enforced = HeaderValue::from_static(if enforced { "true" } else { "false" });
+            headers.insert(&wire::CONSISTENCY_ENFORCED, enforced);
+        }
+        None => drop(headers.remove(&wire::CONSISTENCY_ENFORCED)),
+    }
     if let Some(session) = note.session {
         headers.insert(&wire::SESSION_ID, session.header_value().clone());
     }
@@ -212,7 +218,7 @@ mod tests {
                         reason,
                         level: Level::BoundedStaleness(Duration::from_millis(ms)),
                         waited: Duration::from_millis(waited),
-                        achieved: true,
+                        enforced: Some(true),
                         session: None,
                         token: None,
                         relayed: &[],

@@ -15,7 +15,6 @@ use pin_project_lite::pin_project;
 use ryw_core::{
     Reason,
     seeded::{Bug, is_on},
-    wire,
 };
 use tokio::sync::oneshot;
 use tower_service::Service;
@@ -435,10 +434,8 @@ fn finish<R, E>(
         // may have done.
         summary.achieved &= writes || !is_failure(protocol, response);
         let claims_nothing = summary.achieved && is_turned_away(response);
-        context.annotate(summary, response.headers_mut());
-        if claims_nothing {
-            response.headers_mut().remove(&wire::CONSISTENCY_ENFORCED);
-        }
+        let enforced = (!claims_nothing).then_some(summary.achieved);
+        context.annotate(summary, enforced, response.headers_mut());
     }
 }
 

@@ -298,12 +298,12 @@ impl RywContext {
         }
     }
 
-    /// Writes onto the response what the client is told.
-    pub(crate) fn annotate(&self, summary: Summary<'_>, headers: &mut http::HeaderMap) {
+    /// Writes onto the response what the client is told; of its level nothing, where there is nothing to say.
+    pub(crate) fn annotate(&self, summary: Summary<'_>, enforced: Option<bool>, headers: &mut http::HeaderMap) {
         let Inner { config, identity, decision, required, .. } = &*self.0;
         self.tell_loss(&summary);
         let slots = if summary.news { self.slots(&summary) } else { Slots::default() };
-        let Summary { route, reason, marks, fresh, news, achieved, lost, born, relayed, .. } = summary;
+        let Summary { route, reason, marks, fresh, news, lost, born, relayed, .. } = summary;
         let pinned = identity.terms.level.follows_marks() && !required.marks.is_none() && route == Route::Primary;
         let session = born.as_ref().map(|(session, _)| session).or(identity.session.as_ref());
         let key = born.as_ref().map(|(_, key)| *key).or_else(|| self.own_key());
@@ -312,7 +312,7 @@ impl RywContext {
             reason,
             level: identity.terms.level,
             waited: decision.waited,
-            achieved,
+            enforced,
             session,
             token: key.filter(|_| news).map(|key| self.sealed(key, marks.into_owned(), fresh)),
             relayed: &relayed,

@@ -131,11 +131,9 @@ impl<'a> Reader<'a> {
         }
         // Of those that are not looked at nobody knows what they say. They are believed to say something if all others are.
         found.crowded = is_crowd && !found.dead;
-        let unknown = if is_crowd { Marks::unknown() } else { Marks::none() };
-        if found.dead {
-            self.carried.hint.join(&unknown)
-        } else {
-            self.carried.marks.join(&unknown)
+        if is_crowd {
+            let into = if found.dead { &mut self.carried.hint } else { &mut self.carried.marks };
+            into.join(&Marks::unknown());
         }
         found
     }
