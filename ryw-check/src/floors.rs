@@ -35,7 +35,46 @@ pub struct Fault {
     pub floor: u64,
 }
 
+/// A floor that no report could be compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a number {range}")]
+pub struct FloorError {
+    range: &'static str,
+}
+
 impl Floors {
+    /// A [`rate`](Self::rate) as an option of a command says it.
+    ///
+    /// ```
+    /// use ryw_check::Floors;
+    /// assert_eq!(Floors::parse_rate("500"), Ok(500.0));
+    /// assert!(Floors::parse_rate("NaN").is_err() && Floors::parse_rate("-1").is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// Where it is no number, or none that is finite and not negative.
+    pub fn parse_rate(text: &str) -> Result<f64, FloorError> {
+        Self::parse(text, f64::MAX).ok_or(FloorError { range: "that is not negative" })
+    }
+
+    /// A share, such as [`replica_share`](Self::replica_share), as an option of a command says it.
+    ///
+    /// ```
+    /// use ryw_check::Floors;
+    /// assert_eq!(Floors::parse_share("0.1"), Ok(0.1));
+    /// assert!(Floors::parse_share("10").is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// Where it is no number from 0 to 1.
+    pub fn parse_share(text: &str) -> Result<f64, FloorError> {
+        Self::parse(text, 1.0).ok_or(FloorError { range: "from 0 to 1" })
+    }
+
+    fn parse(text: &str, most: f64) -> Option<f64> {
+        text.parse().ok().filter(|number| (0.0..=most).contains(number))
+    }
+
     /// The floors that a report does not reach, a sentence each.
     #[must_use]
     pub fn missed(&self, report: &Report) -> Vec<String> {

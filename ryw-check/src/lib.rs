@@ -21,7 +21,7 @@ mod trie;
 
 pub use check::{Options, check};
 pub use error::{InputError, Problem, UnknownLevel};
-pub use floors::{Fault, Floors};
+pub use floors::{Fault, FloorError, Floors};
 pub use history::History;
 pub use load::{Loader, MAX_LINE};
 pub use parse::{Function, Level, Outcome};

@@ -15,7 +15,7 @@ use crate::{
 pub const MAX_LINE: usize = 16 << 20;
 
 /// The most operations of a history.
-const MAX_OPS: usize = (1 << 31) - 1;
+const MAX_OPS: usize = i32::MAX as usize;
 
 /// Reads histories. Several files are parts of one history: their ids are distinct and their clock is the same.
 ///
@@ -312,5 +312,19 @@ impl History {
         let mut loader = Loader::default();
         loader.read("-", text.as_bytes())?;
         loader.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_only_ever_grow_need_no_set() {
+        let mut loader = Loader::default();
+        for id in [1, 2, 5] {
+            loader.new_id(id).expect("a new id");
+        }
+        assert!(loader.ids.is_empty());
     }
 }

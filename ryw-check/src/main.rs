@@ -32,12 +32,12 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_temptations: u64,
     /// Void with a smaller share of reads served by replicas, from 0 to 1.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = Floors::parse_share)]
     min_replica_share: f64,
     /// Void with fewer operations per second.
-    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.0, value_parser = Floors::parse_rate)]
     min_rate: f64,
-    /// How often a fault was injected.
+    /// How often a fault was injected. Of the same fault, counts are added up.
     #[arg(long, value_name = "NAME=COUNT", value_parser = counted)]
     fault: Vec<(String, u64)>,
     /// Void when this fault was injected less often.
@@ -124,6 +124,9 @@ fn print(json: bool, report: &Report, missed: &[String], verdict: Verdict) -> io
             let (session, why) = (quoted(&violation.session)?, quoted(&violation.why)?);
             let ids = serde_json::to_string(&violation.ops)?;
             writeln!(out, r#"{{"kind":"{}","session":{session},"ops":{ids},"why":{why}}}"#, violation.kind)?;
+        }
+        for floor in missed {
+            eprintln!("below the floor: {floor}");
         }
         let verdict = verdict.as_str();
         writeln!(

@@ -139,4 +139,11 @@ mod tests {
         }
         assert_eq!("LAST".parse::<Level>().unwrap_err().to_string().split(' ').next(), Some("\"LAST\""));
     }
+
+    #[test]
+    fn the_first_tab_is_left_out() {
+        let line = |tab| Operation { tab, ..Operation::new(Function::Read) }.to_string();
+        assert_eq!(line(0), r#"{"id":0,"f":"read","out":"ok"}"#);
+        assert_eq!(line(3), r#"{"id":0,"tab":3,"f":"read","out":"ok"}"#);
+    }
 }

@@ -94,4 +94,10 @@ impl Arena {
             self.free.push(slot);
         }
     }
+
+    /// How many clocks are kept.
+    #[cfg(test)]
+    pub(crate) fn in_use(&self) -> usize {
+        self.clocks.len() / self.width - self.free.len()
+    }
 }

@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    sweep::{RETURNED, timeline},
-    witness::Finding,
-};
+use super::{sweep::timeline, witness::Finding};
 use crate::{
     history::{History, NONE},
     parse::Function,
@@ -30,15 +27,14 @@ pub(crate) fn complete(h: &History, found: &mut [Finding]) {
 }
 
 /// Follows the cause forward through time: each session learns of it once, by the first operation that could tell.
-fn path(h: &History, timeline: &[(u64, u32)], cause: u32, failed: u32, messages: bool) -> Vec<u32> {
+fn path(h: &History, timeline: &[(u64, bool, u32)], cause: u32, failed: u32, messages: bool) -> Vec<u32> {
     let mut knows: Vec<u32> = vec![NONE; h.sessions.len()];
     let mut before: HashMap<u32, u32> = HashMap::new();
-    let start = timeline.partition_point(|event| *event < (h.ops[cause as usize].ret, cause | RETURNED));
-    for (_, event) in &timeline[start..] {
-        let number = event & !RETURNED;
+    let start = timeline.partition_point(|event| *event < (h.ops[cause as usize].ret, true, cause));
+    for &(_, returned, number) in &timeline[start..] {
         let op = &h.ops[number as usize];
         let known = knows[op.session as usize];
-        if event & RETURNED == 0 {
+        if !returned {
             if known != NONE {
                 before.insert(number, known);
                 if number == failed && op.is_write() {

@@ -62,7 +62,7 @@ fn duplicates(h: &History, found: &mut Vec<Finding>) {
     for (number, op) in (0..).zip(&h.ops).filter(|_| !repeated.is_empty()) {
         for seen in h.seen(op).iter().filter(|seen| h.keys[seen.key as usize].kind == KeyKind::List) {
             let mut node = seen.place;
-            while node != NONE && h.trie.depth(node) > 0 {
+            while node != NONE {
                 let value = h.trie.value(node);
                 if repeated.contains(&node) && reported.insert(value) {
                     let ops: Vec<u32> =

@@ -31,22 +31,21 @@ pub(crate) struct Lost {
 }
 
 impl Lost {
-    pub(crate) fn new(h: &History, order: &Order) -> Self {
+    /// `None` where nothing is lost, as in most histories.
+    pub(crate) fn new(h: &History, order: &Order) -> Option<Self> {
         let is_lost = |value: u32| {
             let known = &h.values[value as usize];
             let ended = order.end[known.key as usize].is_some_and(|end| end.is_final);
             let acknowledged = h.ops.get(known.writer as usize).is_some_and(|op| op.out == Outcome::Ok);
             order.source[known.key as usize] == Source::List && ended && acknowledged && order.rank[value as usize] == 0
         };
-        let lost = (0..h.values.len() as u32).filter(|value| is_lost(*value)).collect();
+        let lost: HashSet<u32> = (0..h.values.len() as u32).filter(|value| is_lost(*value)).collect();
+        if lost.is_empty() {
+            return None;
+        }
         let sessions = vec![None; h.sessions.len()];
         let told = vec![BTreeSet::new(); h.sessions.len()];
-        Self { lost, sessions, told, invoked: HashMap::new(), open: vec![Vec::new(); h.sessions.len()] }
-    }
-
-    /// Most histories lose nothing.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lost.is_empty()
+        Some(Self { lost, sessions, told, invoked: HashMap::new(), open: vec![Vec::new(); h.sessions.len()] })
     }
 
     pub(crate) fn invoke(&mut self, number: u32, op: &Op) {

@@ -27,7 +27,7 @@ pub(crate) struct Track {
 #[derive(Debug, Default)]
 pub(crate) struct KeyEvents {
     /// The newest version of all events.
-    pub(crate) top: u32,
+    top: u32,
     pub(crate) tracks: Vec<Track>,
 }
 
@@ -62,6 +62,10 @@ impl KeyEvents {
 
     /// Something newer than `shown` that a read with this past was promised to show, labelled by the shortest way to it.
     pub(crate) fn missing(&self, past: &Past<'_>, level: Level, shown: u32) -> Option<(Kind, Event)> {
+        // Most reads show the newest.
+        if self.top <= shown {
+            return None;
+        }
         self.first(past, level, |events, told, until| {
             newest(events, told, until, past.survivor).filter(|event| event.version > shown)
         })

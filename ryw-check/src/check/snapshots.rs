@@ -27,10 +27,12 @@ pub(crate) fn check(h: &History, order: &Order, found: &mut Vec<Finding>) {
         keys.retain(|(key, _)| order.source[*key as usize] != Source::Nothing);
         keys.sort_unstable();
         keys.truncate(COMPARED);
-        for (at, (key, version)) in keys.iter().enumerate() {
-            for (other, other_version) in &keys[at + 1..] {
+        let mut keys = &keys[..];
+        while let [(key, version), others @ ..] = keys {
+            for (other, other_version) in others {
                 pairs.entry((*key, *other)).or_default().push((*version, *other_version, number));
             }
+            keys = others;
         }
     }
     let mut sorted: Vec<_> = pairs.into_iter().collect();

@@ -27,27 +27,23 @@ pub(crate) struct Swept {
     pub(crate) future_reads: Vec<(u32, u32)>,
 }
 
-/// All invocations and returns by time; at the same time invocations first, so that equal times order nothing.
-pub(crate) fn timeline(h: &History) -> Vec<(u64, u32)> {
+/// All invocations and returns by time; at the same time invocations first, so that equal times order nothing. Each is the
+/// time, whether it is a return, and the operation.
+pub(crate) fn timeline(h: &History) -> Vec<(u64, bool, u32)> {
     let mut events = Vec::with_capacity(2 * h.ops.len());
     for (number, op) in (0..).zip(&h.ops).filter(|(_, op)| op.f != Function::Final) {
-        events.push((op.inv, number));
+        events.push((op.inv, false, number));
         if op.ret != NEVER {
-            events.push((op.ret, number | RETURNED));
+            events.push((op.ret, true, number));
         }
     }
     events.sort_unstable();
     events
 }
 
-/// Marks a return in [`timeline`].
-pub(crate) const RETURNED: u32 = 1 << 31;
-
 pub(crate) fn sweep(h: &History, order: &Order, options: &Options) -> Swept {
     let mut sweep = Sweep::new(h, order, options);
-    for (_, event) in timeline(h) {
-        if event & RETURNED == 0 { sweep.invoke(event) } else { sweep.complete(event & !RETURNED) }
-    }
+    sweep.run();
     sweep.out
 }
 
@@ -71,7 +67,7 @@ struct Sweep<'a> {
     keys: Vec<KeyEvents>,
     oldest: Vec<u32>,
     newest: Newest,
-    lost: Lost,
+    lost: Option<Lost>,
     resets: Vec<Vec<(u64, u64)>>,
     first_reset: u64,
     scratch: Vec<u32>,
@@ -114,6 +110,12 @@ impl<'a> Sweep<'a> {
         }
     }
 
+    fn run(&mut self) {
+        for (_, returned, number) in timeline(self.h) {
+            if returned { self.complete(number) } else { self.invoke(number) }
+        }
+    }
+
     fn clock(&mut self, session: u32) -> &mut [u32] {
         let from = session as usize * self.layout.width;
         &mut self.clocks[from..from + self.layout.width]
@@ -132,8 +134,8 @@ impl<'a> Sweep<'a> {
         if needed {
             self.slots[number as usize] = self.arena.keep(clock);
         }
-        if !self.lost.is_empty() {
-            self.lost.invoke(number, &op);
+        if let Some(lost) = &mut self.lost {
+            lost.invoke(number, &op);
         }
         if op.is_write() && op.out != Outcome::Fail {
             self.judge_write(number, &op);
@@ -167,8 +169,8 @@ impl<'a> Sweep<'a> {
             join(self.clock(op.session), &clock);
             self.scratch = clock;
         }
-        if !self.lost.is_empty() {
-            self.lost.complete(self.h, number, &self.resets[session], &mut self.out.found);
+        if let Some(lost) = &mut self.lost {
+            lost.complete(self.h, number, &self.resets[session], &mut self.out.found);
         }
         self.record(number, &op);
         self.returned[session] += 1;
@@ -196,8 +198,7 @@ impl<'a> Sweep<'a> {
             let version = self.order.rank[op.target as usize];
             let owed = op.out == Outcome::Ok
                 || (self.options.strict && op.out == Outcome::Info && self.survived(key, version));
-            let ordered = version > 0 || self.order.source[key as usize] == Source::Nothing;
-            if owed && ordered {
+            if owed {
                 self.keys[key as usize].push(op.session, true, index, version, op.target, number);
                 self.newest.push(key, true, op.ret, version, number);
             }
@@ -235,4 +236,41 @@ fn uses(h: &History, order: &Order) -> (Vec<u32>, Vec<u32>) {
         *uses += u32::from(order.source[value.key as usize] == Source::Nothing);
     }
     (lists, values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clocks that are still kept in the end.
+    fn kept(text: &str) -> usize {
+        let h = History::parse(text).expect("a history");
+        let order = Order::new(&h);
+        let options = Options::default();
+        let mut sweep = Sweep::new(&h, &order, &options);
+        sweep.run();
+        assert!(sweep.out.found.is_empty(), "{:?}", sweep.out.found);
+        sweep.arena.in_use()
+    }
+
+    #[test]
+    fn clocks_are_forgotten_once_nobody_can_ask_for_them() {
+        let list = r#"
+            {"id":1,"s":"a","f":"append","k":"l","v":1,"inv":0,"ret":1,"out":"ok"}
+            {"id":2,"s":"a","f":"append","k":"l","v":2,"inv":2,"ret":3,"out":"ok"}
+            {"id":3,"s":"b","f":"append","k":"l","v":3,"inv":4,"ret":5,"out":"ok"}
+            {"id":4,"s":"c","f":"read","k":"l","val":[1],"inv":6,"ret":7,"out":"ok"}
+            {"id":5,"s":"d","f":"read","k":"l","val":[1,2],"inv":6,"ret":7,"out":"ok"}
+            {"id":6,"s":"d","f":"read","k":"l","val":[1,2],"inv":8,"ret":9,"out":"ok"}
+            {"id":7,"f":"final","k":"l","val":[1,2,3]}"#;
+        assert_eq!(kept(list), 0);
+        let register = r#"
+            {"id":1,"s":"a","f":"put","k":"r","v":1,"inv":0,"ret":1,"out":"ok"}
+            {"id":2,"s":"a","f":"put","k":"r","v":2,"inv":2,"ret":3,"out":"ok"}
+            {"id":3,"s":"b","f":"read","k":"r","val":1,"inv":4,"ret":5,"out":"ok"}
+            {"id":4,"s":"c","f":"read","k":"r","val":1,"inv":4,"ret":5,"out":"ok"}
+            {"id":5,"s":"c","f":"read","k":"r","inv":6,"ret":7,"out":"fail"}
+            {"id":6,"s":"c","f":"read","k":"r","inv":8,"ret":null,"out":"info"}"#;
+        assert_eq!(kept(register), 0);
+    }
 }

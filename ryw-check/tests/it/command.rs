@@ -1,7 +1,7 @@
 //! The command: output and exit codes.
 
 use std::{
-    io::Write,
+    io::{ErrorKind, Write},
     process::{Command, Stdio},
 };
 
@@ -14,7 +14,11 @@ fn run(args: &[&str], input: &str) -> (Option<i32>, String, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // Where its arguments are refused it ends without reading, sooner or later than this.
+    match child.stdin.take().unwrap().write_all(input.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written.unwrap(),
+    }
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
@@ -69,8 +73,16 @@ fn void_below_each_floor() {
     assert_eq!(void, Some(3), "{out}");
     assert!(out.contains("below the floor: replica share: 0.000 of 1.000"), "{out}");
     assert_eq!(code(&["--min-rate", "66666666"]), Some(0));
+    assert_eq!(run(&["--min-rate", "100000000"], WRITE).0, Some(0));
     assert_eq!(code(&["--min-rate", "66666667"]), Some(3));
     assert_eq!(code(&["--min-fault", "cut=2", "--fault", "cut=1", "--fault", "cut=1"]), Some(0));
     assert_eq!(code(&["--min-fault", "cut=2", "--fault", "cut=1", "--fault", "kill=5"]), Some(3));
     assert_eq!(code(&["--min-fault", "cut=0"]), Some(0));
+    for bad in ["NaN", "inf", "-1", "many"] {
+        assert_eq!(code(&[&format!("--min-rate={bad}")]), Some(2), "{bad}");
+        assert_eq!(code(&[&format!("--min-replica-share={bad}")]), Some(2), "{bad}");
+    }
+    assert_eq!(code(&["--min-replica-share", "1.01"]), Some(2));
+    let (code, _, error) = run(&["--json", "--min-temptations", "9"], &text);
+    assert_eq!((code, error.as_str()), (Some(3), "below the floor: temptations: 0 of 9\n"));
 }

@@ -21,6 +21,7 @@ fn names_line_and_field() {
         ("\"id\":2", "\"id\":1.5", "id"),
         ("\"s\":\"u\",", "", "s"),
         ("\"s\":\"u\"", "\"s\":5", "s"),
+        ("\"s\":\"u\"", "\"s\":\"u\",\"tab\":-1", "tab"),
         ("append", "apend", "f"),
         ("\"f\":\"append\",", "", "f"),
         ("\"k\":\"a\",", "", "k"),
@@ -71,7 +72,7 @@ fn lines_up_to_the_limit_blank_lines_and_crlf() {
     let mut loader = Loader::default().max_line(1000);
     loader.read("h", padded.as_bytes()).unwrap();
     assert_eq!(loader.finish().unwrap().len(), 1);
-    assert!(History::parse("").unwrap().is_empty());
+    assert!(History::parse("").unwrap().is_empty() && !History::parse(GOOD).unwrap().is_empty());
 }
 
 #[test]
@@ -84,10 +85,31 @@ fn ids_out_of_order_are_still_unique() {
 }
 
 #[test]
-fn the_column_of_an_error() {
-    let error = History::parse("{\"id\":1,\"s\":true}").unwrap_err();
-    assert_eq!((error.line, error.column > 10), (1, true));
-    assert!(error.to_string().contains("field `s`"), "{error}");
+fn what_is_said_about_an_unusable_line() {
+    for (line, error) in [
+        (
+            r#"{"id":1,"s":true}"#,
+            "-:1:16: field `s`: invalid type: boolean `true`, expected an integer, a string, null, a list or an object of these",
+        ),
+        ("5", "-:1:1: field `?`: invalid type: integer `5`, expected an object with the fields of an operation"),
+        (r#"{"level":"FAST"}"#, "-:1:16: field `level`: not one of the words that the format knows"),
+    ] {
+        assert_eq!(History::parse(line).unwrap_err().to_string(), error);
+    }
+}
+
+#[test]
+fn the_column_of_bytes_that_are_no_text() {
+    let mut loader = Loader::default();
+    assert_eq!(loader.read("h", &b"{\"id\":\xff}"[..]).unwrap_err().column, 7);
+}
+
+#[test]
+fn an_answer_that_told_of_a_loss_need_not_show_anything() {
+    for f in ["read", "snap"] {
+        let line = format!(r#"{{"id":1,"s":"u","f":"{f}","k":"a","inv":0,"ret":9,"out":"reset"}}"#);
+        assert_eq!(History::parse(&line).unwrap().len(), 1);
+    }
 }
 
 #[test]

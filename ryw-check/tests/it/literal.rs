@@ -1,55 +1,10 @@
 //! Hand-written histories, each with the violations it has: kind and witness.
-//!
-//! A line is `id session function key value inv-ret [words]`, so that the point of a history can be seen. Lists are written
-//! `1,2`, the empty one `[]`, no value `null`; `@LEVEL` is a promise, `vN` a row version, `mN` a message.
-
-use std::fmt::Write;
 
 use ryw_check::{History, Options, check};
 
-fn json(lines: &str) -> String {
-    let mut text = String::new();
-    for line in lines.split(';').map(str::trim).filter(|line| !line.is_empty()) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [id, session, f, key, value, times, ..] = words[..] else { panic!("{line}") };
-        let (inv, ret) = times.split_once('-').unwrap();
-        let ret = if ret.is_empty() { "null" } else { ret };
-        write!(text, r#"{{"id":{id},"s":"{session}","f":"{f}","inv":{inv},"ret":{ret}"#).unwrap();
-        let val = |value: &str, key: &str| match value {
-            "null" => "null".to_owned(),
-            "[]" => "[]".to_owned(),
-            list if key < "m" => format!("[{list}]"),
-            one => one.to_owned(),
-        };
-        match f {
-            "append" | "put" => write!(text, r#","k":"{key}","v":{value}"#).unwrap(),
-            "read" | "final" => write!(text, r#","k":"{key}","val":{}"#, val(value, key)).unwrap(),
-            "snap" => {
-                let entries: Vec<String> =
-                    key.split('+').zip(value.split('+')).map(|(k, v)| format!(r#""{k}":{}"#, val(v, k))).collect();
-                write!(text, r#","val":{{{}}}"#, entries.join(",")).unwrap();
-            }
-            _ => {}
-        }
-        let mut out = "ok";
-        for word in &words[6..] {
-            match *word {
-                "info" | "fail" | "reset" => out = word,
-                level if level.starts_with('@') => write!(text, r#","level":"{}""#, &level[1..]).unwrap(),
-                ver if ver.starts_with('v') => write!(text, r#","ver":{}"#, &ver[1..]).unwrap(),
-                msg if msg.starts_with('m') => write!(text, r#","msg":"{msg}""#).unwrap(),
-                prev if prev.starts_with('p') => write!(text, r#","prev":{}"#, &prev[1..]).unwrap(),
-                epoch if epoch.starts_with('e') => write!(text, r#","epoch":{}"#, &epoch[1..]).unwrap(),
-                tab if tab.starts_with('t') => write!(text, r#","tab":{}"#, &tab[1..]).unwrap(),
-                other => panic!("{other}"),
-            }
-        }
-        writeln!(text, r#","out":"{out}"}}"#).unwrap();
-    }
-    text
-}
+use crate::lines::{each_has_exactly_its_violations, json};
 
-/// Name, history, violations. Keys before `m` are lists, the others registers.
+/// Name, history, violations.
 const CASES: &[(&str, &str, &str)] = &[
     ("nothing", "", ""),
     ("ryw kept", "1 a append k 1 0-1; 2 a read k 1 2-3; 3 x final k 1 9-9", ""),
@@ -421,23 +376,7 @@ const CASES: &[(&str, &str, &str)] = &[
 #[test]
 fn each_history_has_exactly_its_violations() {
     assert!(CASES.len() >= 60);
-    let mut wrong = Vec::new();
-    for (name, lines, expected) in CASES {
-        let history = History::parse(&json(lines)).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let mut options = Options::default();
-        options.max_staleness = Some(10);
-        let report = check(&history, &options);
-        let mut found: Vec<String> = report
-            .violations
-            .iter()
-            .map(|v| v.ops.iter().fold(v.kind.to_string(), |text, op| format!("{text} {op}")))
-            .collect();
-        found.sort();
-        if found.join("|") != *expected {
-            wrong.push(format!("{name}: {found:?}, not {expected}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    each_has_exactly_its_violations(CASES);
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl Sweep<'_> {
     pub(super) fn use_list(&mut self, node: u32) {
         let uses = &mut self.list_uses[node as usize];
         *uses = uses.saturating_sub(1);
-        if *uses == 0 && self.h.trie.depth(node) > 0 {
+        if *uses == 0 {
             self.arena.release(self.list_slots[node as usize]);
         }
     }

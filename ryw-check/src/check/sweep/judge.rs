@@ -92,7 +92,7 @@ impl Sweep<'_> {
         }
         let Some(version) = self.order.version(self.h, seen) else { return };
         let tempting = version.min(self.oldest[entry as usize]);
-        if events.top > tempting && events.missing(&past, op.level, tempting).is_some() {
+        if events.missing(&past, op.level, tempting).is_some() {
             self.out.temptations += 1;
             if let Some((kind, event)) = events.missing(&past, op.level, version) {
                 let mut finding = Finding::new(kind, seen.key, &[event.op, number], missing(kind));
@@ -114,7 +114,7 @@ impl Sweep<'_> {
             return;
         };
         let register = self.h.keys[key as usize].kind != KeyKind::List;
-        let survived = self.order.end[key as usize].is_some_and(|end| end.is_final && end.version == newest);
+        let survived = self.order.end[key as usize].is_some_and(|end| end.version == newest);
         if register && self.first_reset <= op.ret && !survived {
             return;
         }
