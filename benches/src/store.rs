@@ -302,7 +302,7 @@ pub fn run(quick: bool) -> Result<Section, Box<dyn Error>> {
                 goal: "flat, but for the processor's caches: at most what dashmap pays for them",
                 measured: format!("{}×; dashmap {}×", number(ours), number(theirs)),
                 met: ours <= theirs,
-                why: "an index, an entry and its shard lie in three places",
+                why: "a bucket and an entry lie in two places",
             },
         ],
         plots: vec![

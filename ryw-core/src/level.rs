@@ -192,6 +192,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_session_has_seen_and_where_it_may_read_from() {
+        let bounded = Level::BoundedStaleness(Duration::from_millis(1));
+        for (level, reads_raise_marks, follows_marks) in [
+            (Level::Eventual, false, false),
+            (bounded, false, false),
+            (Level::MonotonicReads, true, true),
+            (Level::ReadYourWrites, false, true),
+            (Level::Session, true, true),
+            (Level::Causal, true, true),
+            (Level::Strong, false, false),
+        ] {
+            assert_eq!(
+                (level.reads_raise_marks(), level.follows_marks()),
+                (reads_raise_marks, follows_marks),
+                "{level}"
+            );
+        }
+    }
+
+    #[test]
     fn is_ordered_weakest_first() {
         let millis = |ms| Level::BoundedStaleness(Duration::from_millis(ms));
         let levels = [

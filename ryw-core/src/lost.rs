@@ -100,6 +100,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_told_reads_back() {
+        for (epoch, was, text) in [(2, 1, "?1;epoch=2;was=1"), (u32::MAX, 0, "?1;epoch=4294967295;was=0")] {
+            let lost = Lost { epoch: Epoch::new(epoch), was: Epoch::new(was) };
+            assert_eq!(lost.header_value(), text);
+            for same in [text.to_owned(), format!("?1; was={was} ;by=me; epoch={epoch}")] {
+                assert_eq!(Lost::from_header(&HeaderValue::try_from(same).unwrap()), Some(lost), "{text}");
+            }
+            let known = Acknowledged::UpTo(lost.epoch);
+            assert_eq!(known.header_value(), format!("ack;epoch={epoch}"));
+            assert_eq!(Acknowledged::from_header(&known.header_value()), Some(known));
+        }
+        assert_eq!(Acknowledged::Told.header_value(), "ack");
+    }
+
+    #[test]
     fn a_loss_in_other_words_is_none() {
         for value in
             ["", "?0", "?1", "ack", "?1;epoch=2", "?1;epoch=x;was=1", "?1;epoch=-2;was=1", "?1;epoch=99999999999;was=1"]

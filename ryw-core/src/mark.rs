@@ -208,11 +208,8 @@ impl Marks {
     }
 
     fn add_position(&mut self, position: Position) {
-        if is_on(Bug::LexiMerge) {
-            self.positions.retain(|known| known.branch() >= position.branch());
-            if self.positions.iter().any(|known| known.branch() > position.branch()) {
-                return;
-            }
+        if is_on(Bug::LexiMerge) && self.is_of_an_older_branch(position) {
+            return;
         }
         if self.positions.is_empty() {
             // Nearly always, and a search costs as much as all the rest of a join.
@@ -222,9 +219,8 @@ impl Marks {
         match self.positions.binary_search_by_key(&place(position), |known| place(*known)) {
             Ok(found) => {
                 let known = &mut self.positions[found];
-                if position.offset() > known.offset() || is_on(Bug::NoMax) {
-                    *known = position;
-                }
+                let larger = if is_on(Bug::NoMax) { 0 } else { known.offset() };
+                *known = Position::new(known.cluster(), known.epoch(), position.offset().max(larger));
             }
             Err(slot) => {
                 self.positions.insert(slot, position);
@@ -235,6 +231,14 @@ impl Marks {
                 }
             }
         }
+    }
+}
+
+impl Marks {
+    /// For a seeded bug: forgets what is of older branches than `position`, and tells whether that is of one itself.
+    fn is_of_an_older_branch(&mut self, position: Position) -> bool {
+        self.positions.retain(|known| known.branch() >= position.branch());
+        self.positions.iter().any(|known| known.branch() > position.branch())
     }
 }
 
@@ -370,6 +374,14 @@ mod tests {
         }
 
         #[test]
+        fn an_answered_unknown_is_all_that_is_taken_out(marks in marks()) {
+            let left = marks.clone().without_unknown();
+            prop_assert!(!left.is_unknown());
+            prop_assert_eq!(left.positions(), marks.positions());
+            prop_assert_eq!((left.is_pending(), left.lost()), (marks.is_pending(), marks.lost()));
+        }
+
+        #[test]
         fn what_was_told_can_be_forgotten_and_comes_back(marks in marks(), told in marks()) {
             prop_assert!(marks.clone().without(&marks).positions().is_empty());
             prop_assert_eq!(marks.clone().without(&Marks::none()), marks.clone());
@@ -400,6 +412,39 @@ mod tests {
             let expected = ends.clone().any(|position| position.epoch().get() == epoch);
             prop_assert_eq!(marks.is_open_in(Epoch::new(epoch)), expected);
         }
+    }
+
+    #[test]
+    fn each_fact_says_itself_and_nothing_else() {
+        let at = Position::new(ClusterId::new(1), Epoch::new(1), 7);
+        let lost = Lost { epoch: Epoch::new(2), was: Epoch::new(1) };
+        let told = Marks::from_iter([Mark::Lost(lost)]);
+        assert_eq!(Marks::none(), Marks::default());
+        for (marks, positions, pending, unknown, expected_loss) in [
+            (Marks::none(), &[][..], false, false, None),
+            (Marks::at(at), &[at], false, false, None),
+            (Marks::from(at), &[at], false, false, None),
+            (Marks::pending(), &[], true, false, None),
+            (Marks::unknown(), &[], false, true, None),
+            (Marks::from_iter([Mark::Pending]), &[], true, false, None),
+            (Marks::from_iter([Mark::Unknown]), &[], false, true, None),
+            (told.clone(), &[], false, false, Some(lost)),
+        ] {
+            assert_eq!(marks.positions(), positions, "{marks}");
+            assert_eq!(
+                (marks.is_pending(), marks.is_unknown(), marks.lost()),
+                (pending, unknown, expected_loss),
+                "{marks}"
+            );
+            assert_eq!(marks.is_none(), marks == Marks::none(), "{marks}");
+            // A join keeps it, whichever side it is on, and only it.
+            for other in [Marks::none(), marks.clone()] {
+                assert!(joined(&marks, &other) == marks && joined(&other, &marks) == marks, "{marks}");
+            }
+        }
+        // Of two losses the newer one is told.
+        let newer = Marks::from_iter([Mark::Lost(Lost { epoch: Epoch::new(3), was: Epoch::new(1) })]);
+        assert!(joined(&told, &newer) == newer && joined(&newer, &told) == newer);
     }
 
     #[test]

@@ -49,11 +49,15 @@ mod tests {
     fn a_grpc_status_goes_before_that_of_http() {
         use Outcome::{Committed, NotWritten, Unknown};
         for (status, grpc, expected) in [
+            (101, None, Committed),
             (200, None, Committed),
             (303, None, Committed),
+            (400, None, NotWritten),
             (404, None, NotWritten),
             (408, None, Unknown),
+            (500, None, Unknown),
             (503, None, Unknown),
+            (999, None, Unknown),
             (200, Some(&b"0"[..]), Committed),
             (200, Some(b"5"), NotWritten),
             (200, Some(b"14"), Unknown),
@@ -61,6 +65,17 @@ mod tests {
             (503, Some(b"0"), Committed),
         ] {
             assert_eq!(Outcome::of_write(StatusCode::from_u16(status).unwrap(), grpc), expected, "{status} {grpc:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_code_that_is_given_before_anything_changes_says_that_nothing_was_written() {
+        for code in 1..=16 {
+            let expected = match code {
+                3 | 5 | 6 | 7 | 9 | 11 | 12 | 16 => Outcome::NotWritten,
+                _ => Outcome::Unknown,
+            };
+            assert_eq!(Outcome::of_write(StatusCode::OK, Some(code.to_string().as_bytes())), expected, "{code}");
         }
     }
 }

@@ -86,6 +86,12 @@ impl Bug {
         Self::ReceiveOwnRelay,
     ];
 
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|bug| bug.name() == name)
+    }
+
     /// Its name in the tables of `docs/PROOF.md`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -153,7 +159,7 @@ mod switch {
     static ON: AtomicU8 = AtomicU8::new(0);
     static NAMED: LazyLock<u8> = LazyLock::new(|| {
         let name = std::env::var(VARIABLE).unwrap_or_default();
-        Bug::ALL.iter().find(|bug| bug.name() == name).map_or(0, |bug| *bug as u8)
+        Bug::named(&name).map_or(0, |bug| bug as u8)
     });
     static WALL_CLOCK: OnceLock<fn() -> Option<Duration>> = OnceLock::new();
 

@@ -94,11 +94,15 @@ mod tests {
     #[test]
     fn accepts_the_alphabet_and_nothing_else() {
         for name in ["a", "A.b_c~d-9", &"x".repeat(128)] {
-            assert_eq!(name.parse::<SessionId>().unwrap().as_str(), name);
+            let id: SessionId = name.parse().unwrap();
+            assert_eq!((id.as_str(), id.header_value().as_bytes()), (name, name.as_bytes()));
+            assert_eq!(SessionId::try_from(id.header_value()), Ok(id));
         }
         for name in ["", " ", "a b", "a\r\nSet-Cookie: x", "ü", "a/b", "a\0", &"x".repeat(129)] {
             let error = name.parse::<SessionId>().unwrap_err().to_string();
             assert!(error.contains("session id") && error.contains("128"), "{error}");
+            let value = HeaderValue::from_bytes(name.as_bytes());
+            assert!(value.is_err() || SessionId::try_from(&value.unwrap()).is_err(), "{name:?}");
         }
     }
 }

@@ -209,3 +209,58 @@ impl fmt::Display for StoreErrorKind {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    fn polled<T: Unpin>(future: &mut StoreFuture<T>) -> Poll<Result<T, StoreError>> {
+        Pin::new(future).poll(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[test]
+    fn an_answer_that_is_there_needs_no_waiting() {
+        assert!(matches!(StoreFuture::ready(7).now(), Ok(Ok(7))));
+        assert!(matches!(polled(&mut StoreFuture::ready(7)), Poll::Ready(Ok(7))));
+        let timeout = || StoreError::new(StoreErrorKind::Timeout);
+        assert!(
+            matches!(StoreFuture::<u8>::failed(timeout()).now(), Ok(Err(error)) if error.kind() == StoreErrorKind::Timeout)
+        );
+        assert!(matches!(polled(&mut StoreFuture::<u8>::failed(timeout())), Poll::Ready(Err(_))));
+    }
+
+    #[test]
+    fn a_future_is_given_back_and_answers_later() {
+        let mut given_back = StoreFuture::boxed(async { Ok(7) }).now().unwrap_err();
+        assert!(matches!(polled(&mut given_back), Poll::Ready(Ok(7))));
+        assert!(polled(&mut StoreFuture::<u8>::boxed(std::future::pending())).is_pending());
+    }
+
+    /// An answer is given once: whoever has taken it does not get it again.
+    #[test]
+    #[should_panic(expected = "after it had been given")]
+    fn nobody_is_answered_twice() {
+        let mut answer = StoreFuture::ready(7);
+        assert!(polled(&mut answer).is_ready());
+        let _ = polled(&mut answer);
+    }
+
+    #[test]
+    fn an_error_tells_its_kind_and_its_cause() {
+        for (kind, is_outage) in [
+            (StoreErrorKind::Timeout, true),
+            (StoreErrorKind::Unavailable, true),
+            (StoreErrorKind::Corrupt, false),
+            (StoreErrorKind::TooFewCopies, false),
+        ] {
+            let error = StoreError::new(kind);
+            assert!(error.source().is_none());
+            let error = error.with_source("the cause");
+            assert_eq!((error.kind(), error.kind().is_outage()), (kind, is_outage));
+            assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("the cause"));
+            assert_eq!(error.to_string(), format!("mark store: {kind}"));
+        }
+    }
+}

@@ -175,3 +175,52 @@ fn check(name: &[u8], accepted: fn(u8) -> bool) -> bool {
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_resource_has_slashes_in_its_name() {
+        let longest = "x".repeat(MAX_NAME_LEN);
+        for name in ["a", "A.b_c~d-9", &longest] {
+            let session: SessionId = name.parse().unwrap();
+            let subjects = [Subject::session(&session), Subject::user(name).unwrap(), Subject::resource(name).unwrap()];
+            assert!(subjects.iter().all(|subject| subject.name() == name));
+            // They go into hashes that stores keep.
+            assert_eq!(subjects.map(|subject| subject.tag()), [1, 2, 3]);
+            assert_eq!(name.parse::<Tenant>().unwrap().as_str(), name);
+        }
+        assert_eq!(Subject::resource("doc/9").unwrap().name(), "doc/9");
+        assert!(Subject::user("doc/9").is_err() && "doc/9".parse::<Tenant>().is_err());
+        let too_long = "x".repeat(MAX_NAME_LEN + 1);
+        for name in ["", " ", "a b", "a:b", "a\\b", "\u{fc}", "a\0", &too_long] {
+            assert!(Subject::user(name).is_err() && Subject::resource(name).is_err(), "{name:?}");
+            assert!(name.parse::<Tenant>().is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_is_accepted() {
+        let user = Subject::user("a/b").unwrap_err().to_string();
+        assert!(user.contains("malformed user") && user.ends_with(" -"), "{user}");
+        let resource = Subject::resource("a b").unwrap_err().to_string();
+        assert!(resource.contains("malformed resource") && resource.ends_with(" - and /"), "{resource}");
+    }
+
+    #[test]
+    fn the_default_tenant_has_no_name() {
+        assert_eq!(Tenant::default().as_str(), "");
+        assert_eq!("acme".parse::<Tenant>().unwrap().to_string(), "acme");
+    }
+
+    #[test]
+    fn a_key_is_its_bytes() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+        let key = SubjectKey::from_bytes(bytes);
+        assert_eq!(*key.as_bytes(), bytes);
+        assert_eq!(key.hash(), 0x0807_0605_0403_0201);
+        assert_eq!(key.tag().to_string(), "01020304");
+        assert_eq!(*SubjectKey::NOBODY.as_bytes(), [0; 16]);
+    }
+}

@@ -245,6 +245,7 @@ mod tests {
             (Token::shared(0x6553_F100, Marks::unknown()), GOLDEN_SHARED),
         ] {
             assert_eq!(token.seal(&keys(), &acme()), golden);
+            assert_eq!(token.is_shared(), golden == GOLDEN_SHARED);
             assert_eq!(Token::open(&keys(), &acme(), golden), Ok(token.clone()));
             assert_eq!(Token::peek(golden).map(|peeked| (peeked.key, peeked.token)), Ok((1, token)));
         }
@@ -291,6 +292,7 @@ mod tests {
             ("not a token!".into(), TokenError::Malformed),
             (format!("{good}="), TokenError::Malformed),
             ("A".repeat(MAX_TOKEN_LEN + 1), TokenError::TooLong),
+            ("A".repeat(MAX_TOKEN_LEN), TokenError::UnsupportedVersion),
             (URL_SAFE_NO_PAD.encode([2; 60]), TokenError::UnsupportedVersion),
             (URL_SAFE_NO_PAD.encode([1]), TokenError::Malformed),
             (URL_SAFE_NO_PAD.encode([1; 17]), TokenError::BadSignature),

@@ -322,6 +322,68 @@ mod tests {
         }
     }
 
+    /// 16 MiB segments of 8 KiB pages.
+    fn answered() -> Answer {
+        Answer {
+            recovering: false,
+            cluster: 7,
+            applied: Some(0x0301_0000),
+            inserted: Some(0x0302_0018),
+            timeline: Some("0000001A".into()),
+            checkpointed: None,
+            asynchronous: false,
+            page: 8192,
+            segment: 16 << 20,
+        }
+    }
+
+    #[test]
+    fn a_primary_is_where_its_commits_are_durable_or_inserted() {
+        let (flushed, inserted) = (0x0301_0000, 0x0302_0000);
+        for (asynchronous, capture, expected) in [
+            (false, Capture::Auto, flushed),
+            (true, Capture::Auto, inserted),
+            (false, Capture::Insert, inserted),
+            (true, Capture::Insert, inserted),
+        ] {
+            let answer = Answer { asynchronous, cluster: -1, ..answered() };
+            let expected = NodeReading {
+                role: Role::Primary,
+                position: Position::new(ClusterId::new(u64::MAX), Epoch::new(0x1A), expected),
+                incarnation: Incarnation(3),
+                epoch_is_certain: true,
+            };
+            assert_eq!(answer.reading(Incarnation(3), capture), Some(expected), "{asynchronous} {capture:?}");
+        }
+        // What it has not said is not made up.
+        for nonsense in [
+            Answer { timeline: None, checkpointed: Some(1), ..answered() },
+            Answer { timeline: Some("no file".into()), ..answered() },
+            Answer { applied: None, ..answered() },
+        ] {
+            assert_eq!(nonsense.reading(Incarnation(3), Capture::Auto), None);
+        }
+    }
+
+    #[test]
+    fn a_standby_is_in_the_timeline_that_it_receives_or_in_a_later_one_than_its_checkpoint() {
+        let standby = |timeline: Option<&str>, checkpointed| {
+            let timeline = timeline.map(Into::into);
+            let answer = Answer { recovering: true, inserted: None, timeline, checkpointed, ..answered() };
+            let reading = answer.reading(Incarnation(3), Capture::Insert)?;
+            assert_eq!((reading.role, reading.position.offset()), (Role::Replica, 0x0301_0000));
+            Some((reading.position.epoch().get(), reading.epoch_is_certain))
+        };
+        // Not hexadecimal, as the name of a file is.
+        assert_eq!(standby(Some("12"), Some(1)), Some((12, true)));
+        assert_eq!(standby(None, Some(1)), Some((1, false)));
+        assert_eq!(standby(None, Some(-1)), Some((u32::MAX, false)), "it has no sign");
+        assert_eq!(standby(Some("A"), Some(1)), None);
+        assert_eq!(standby(None, None), None);
+        let nothing_replayed = Answer { recovering: true, applied: None, inserted: None, ..answered() };
+        assert_eq!(nothing_replayed.reading(Incarnation(3), Capture::Auto), None);
+    }
+
     #[test]
     fn page_headers_are_not_part_of_a_position() {
         const SEGMENT: u64 = 16 << 20;
@@ -334,6 +396,8 @@ mod tests {
             (0x0301_F0B0, 0x0301_F0B0),
         ] {
             assert_eq!(before_page_header(lsn, 8192, SEGMENT), expected, "{lsn:X}");
+            // Whoever says that there are none has no headers either.
+            assert_eq!(before_page_header(lsn, 0, 0), lsn);
         }
     }
 }

@@ -84,7 +84,7 @@ impl Pending {
     fn observe(&mut self, writers: &[Writer], now: Instant) {
         self.writers.retain_mut(|(number, until)| {
             match writers.iter().find(|writer| writer.unsigned_abs() == *number) {
-                Some(writer) if *writer < 0 => {
+                Some(writer) if writer.is_negative() => {
                     *until = now + AT_WORK;
                     true
                 }
@@ -150,12 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn the_second_is_counted_from_the_last_look_that_saw_it_wait() {
+        let mut node = Node::new();
+        assert_eq!(node.read(0, 10, &[7]), None);
+        assert_eq!(node.read(999, 20, &[7]), None);
+        assert_eq!(node.read(1000, 30, &[-7]), None, "it has written its commit after all");
+        assert_eq!(node.read(1999, 40, &[7]), None);
+        assert_eq!(node.read(2000, 50, &[7]), Some(10));
+    }
+
+    #[test]
     fn what_has_waited_is_followed_to_its_end_when_nobody_has_to_wait_any_more() {
         let mut node = Node::new();
         let now = node.1;
         node.read(0, 10, &[-7]);
         node.0.observe(at(20), false, Some(&[-7, 8]), now);
-        assert_eq!(node.0.get(), Some(None), "the setting is gone, the wait is not");
+        assert_eq!((node.0.get(), node.0.is_behind()), (Some(None), true), "the setting is gone, the wait is not");
         node.0.observe(at(30), false, Some(&[]), now);
         assert_eq!((node.0.get(), node.0.is_behind()), (None, false));
         node.0.observe(at(40), false, None, now);

@@ -87,8 +87,9 @@ struct Progress {
     redirected: Option<(Route, Reason)>,
     /// What services that it has called have answered.
     hop: hop::Learned,
-    /// What the session must see once it goes on after the response; `None` where nobody has asked for that.
-    known: Option<Known>,
+    /// What the session must see once it goes on after the response; `None` where nobody has asked for that. Few do, and a
+    /// context of a kilobyte costs an allocator many times what a smaller one does.
+    known: Option<Box<Known>>,
     /// The request whose session goes on, where this is one of its messages.
     outer: Option<RywContext>,
     /// Places in the primary's budget.

@@ -81,13 +81,13 @@ impl RywContext {
         self.known(&mut self.0.progress.lock().known);
     }
 
-    fn known<'a>(&self, known: &'a mut Option<Known>) -> &'a mut Known {
+    fn known<'a>(&self, known: &'a mut Option<Box<Known>>) -> &'a mut Known {
         let Inner { config, identity, required, .. } = &*self.0;
         known.get_or_insert_with(|| {
             let since = identity.carried.pending_since;
             let since = if since > 0 { since } else { seconds(config) };
             let hint = if required.doubt == Doubt::Unmet { identity.carried.hint.clone() } else { Marks::none() };
-            Known { marks: required.marks.clone(), hint, since, acknowledges: None }
+            Box::new(Known { marks: required.marks.clone(), hint, since, acknowledges: None })
         })
     }
 

@@ -1,10 +1,9 @@
 use ryw_core::{ClusterId, Epoch, Lineage, Lost, Mark, Position};
 
 use super::*;
-use crate::{
-    policy::{Ladder, Source},
-    topology::{Incarnation, Load},
-};
+use crate::policy::{Ladder, Source};
+
+mod guards;
 
 const CLUSTER: ClusterId = ClusterId::new(1);
 const EPOCH: Epoch = Epoch::new(1);
@@ -15,19 +14,13 @@ fn at(offset: u64) -> Position {
 
 /// A primary at 100, and one replica per entry: where it is, and how many ms old what it shows is.
 fn view(replicas: &[(u64, u64)], now: Instant) -> View {
-    let node = |name: String, state, offset, age| NodeView {
-        name: name.into(),
-        state,
-        applied: Some(at(offset)),
-        visible: Some(at(offset)),
-        incarnation: Incarnation::default(),
-        synchronous: false,
-        asked_at: Some(now),
-        read_at: Some(now),
-        readings: 0,
-        fresh_as_of: Some(now - Duration::from_millis(age)),
-        back_since: None,
-        load: Load::default(),
+    let node = |name: String, state, offset, age| {
+        let mut node = NodeView::unseen(name.into());
+        node.state = state;
+        (node.applied, node.visible) = (Some(at(offset)), Some(at(offset)));
+        (node.asked_at, node.read_at) = (Some(now), Some(now));
+        node.fresh_as_of = Some(now - Duration::from_millis(age));
+        node
     };
     let primary = node("p".into(), NodeState::Primary, 100, 0);
     let replicas = (1..).zip(replicas).map(|(n, (at, age))| node(format!("r{n}"), NodeState::Replica, *at, *age));
@@ -52,6 +45,15 @@ struct Case {
     replicas_up: bool,
     store_failed: bool,
     doubt: Doubt,
+    unsampled: bool,
+    /// Asked for besides the level.
+    bound: Option<Duration>,
+    /// Whether reads raise marks, where that is not the level's alone to say.
+    reads_raise_marks: Option<bool>,
+    /// Up to where the primary's own snapshots show everything.
+    visible: Option<u64>,
+    synchronous: bool,
+    excluded: &'static [&'static str],
     positions: bool,
     waited: u64,
 }
@@ -69,6 +71,12 @@ fn case(level: Level, marks: Marks, replicas: &'static [(u64, u64)]) -> Case {
         replicas_up: true,
         store_failed: false,
         doubt: Doubt::None,
+        unsampled: false,
+        bound: None,
+        reads_raise_marks: None,
+        visible: Some(100),
+        synchronous: false,
+        excluded: &[],
         positions: true,
         waited: 0,
     }
@@ -87,15 +95,22 @@ fn check(case: &Case, expected: &str) {
         view.nodes[0].state = NodeState::Down;
         view.primary = None;
     }
+    view.nodes[0].visible = case.visible.map(at);
+    view.nodes[0].synchronous = case.synchronous;
     if !case.replicas_up {
         view.nodes[1..].iter_mut().for_each(|node| node.state = NodeState::Down);
     }
+    let mut terms = terms(case.intent, case.level, case.ladder);
+    terms.bound = terms.bound.or(case.bound);
+    terms.reads_raise_marks = case.reads_raise_marks.unwrap_or(terms.reads_raise_marks);
+    let excluded: Vec<NodeName> = case.excluded.iter().copied().map(NodeName::from).collect();
     let question = Question {
-        terms: &terms(case.intent, case.level, case.ladder),
+        terms: &terms,
         required: &Required {
             marks: case.marks.clone(),
             store_failed: case.store_failed,
             doubt: case.doubt,
+            unsampled: case.unsampled,
             cause: (case.doubt == Doubt::Heeded).then_some(Reason::UnknownMarks),
             ..Required::default()
         },
@@ -105,9 +120,10 @@ fn check(case: &Case, expected: &str) {
         may_wait: case.may_wait,
         budget: case.budget,
         pick: [0, 0],
-        excluded: Excluded::These(&[]),
+        excluded: if case.excluded == ALL { Excluded::All } else { Excluded::These(&excluded) },
     };
     let found = match decide(&question) {
+        Next::Wait { offset: u64::MAX } => "wait for a failover".to_owned(),
         Next::Wait { offset } => format!("wait {offset}"),
         Next::Refuse(reason) => format!("refuse {reason}"),
         Next::Serve(Decision { route, reason, achieved, degraded, .. }) => {
@@ -126,6 +142,9 @@ fn check(case: &Case, expected: &str) {
 
 use Level::{BoundedStaleness, Causal, Eventual, MonotonicReads, ReadYourWrites, Session, Strong};
 
+/// Excludes every replica.
+const ALL: &[&str] = &["all"];
+
 const FOLLOW_MARKS: [Level; 4] = [MonotonicReads, ReadYourWrites, Session, Causal];
 
 #[test]
@@ -138,8 +157,9 @@ fn marks_choose_the_node() {
         check(&case(level, Marks::pending(), &[(100, 0)]), "primary pending-write degraded");
         check(&case(level, Marks::unknown(), &[(100, 0)]), "primary unknown-marks degraded");
         check(&case(level, Marks::none(), &[]), "primary no-replica");
-        let failed = Case { store_failed: true, ..case(level, Marks::unknown(), &[(100, 0)]) };
-        check(&failed, "primary store-unavailable degraded");
+        let failed = |marks| Case { store_failed: true, ..case(level, marks, &[(100, 0)]) };
+        check(&failed(Marks::unknown()), "primary store-unavailable degraded");
+        check(&failed(Marks::at(at(50))), "r1 caught-up");
     }
 }
 
@@ -149,12 +169,17 @@ fn levels_that_do_not_follow_marks() {
     check(&case(Eventual, Marks::at(at(50)), &[(49, 0)]), "r1 stale-allowed");
     check(&case(Eventual, Marks::at(at(50)), &[(50, 0)]), "r1 caught-up");
     check(&case(Eventual, Marks::pending(), &[(50, 0)]), "r1 stale-allowed");
+    check(&case(Eventual, Marks::unknown(), &[(50, 0)]), "r1 stale-allowed");
+    check(&Case { store_failed: true, ..case(Eventual, Marks::unknown(), &[(50, 0)]) }, "r1 stale-allowed");
     check(&case(Strong, Marks::none(), &[(100, 0)]), "primary strong");
     check(&Case { primary_up: false, ..case(Strong, Marks::none(), &[(100, 0)]) }, "refuse strong");
+    check(&case(Strong, newer(), &[(100, 0)]), "refuse strong");
     let bounded = BoundedStaleness(Duration::from_millis(250));
     check(&case(bounded, Marks::at(at(90)), &[(50, 250)]), "r1 stale-allowed");
     check(&case(bounded, Marks::none(), &[(100, 251), (100, 250)]), "r2 no-marks");
     check(&case(bounded, Marks::none(), &[(100, 251)]), "primary behind degraded");
+    // Nobody waits for a mark that decides nothing.
+    check(&Case { may_wait: true, ..case(bounded, Marks::at(at(50)), &[(49, 251)]) }, "primary behind degraded");
 }
 
 #[test]
@@ -203,9 +228,25 @@ fn the_lower_rungs() {
 
 #[test]
 fn a_loss_is_told_and_never_served_by_a_replica() {
-    let lost: Marks = [Mark::Lost(Lost { epoch: Epoch::new(2), was: EPOCH })].into_iter().collect();
-    check(&case(Session, lost.clone(), &[(100, 0)]), "primary lost degraded missed");
-    check(&case(Eventual, lost, &[(100, 0)]), "r1 stale-allowed");
+    for level in FOLLOW_MARKS {
+        check(&case(level, lost(), &[(100, 0)]), "primary lost degraded missed");
+        check(&Case { budget: false, ..case(level, lost(), &[(100, 0)]) }, "refuse budget");
+    }
+    check(&case(Eventual, lost(), &[(100, 0)]), "r1 stale-allowed");
+}
+
+fn lost() -> Marks {
+    [Mark::Lost(Lost { epoch: Epoch::new(2), was: EPOCH })].into_iter().collect()
+}
+
+/// Of an epoch that has ended, and nobody knows where: the history may contain it, or not.
+fn older() -> Marks {
+    Marks::at(Position::new(CLUSTER, Epoch::new(0), 50))
+}
+
+/// Of an epoch that nobody here has heard of.
+fn newer() -> Marks {
+    Marks::at(Position::new(CLUSTER, Epoch::new(2), 130))
 }
 
 #[test]
@@ -222,36 +263,18 @@ fn without_positions_a_window_decides() {
         check(&window(level, Marks::none()), "primary unknown-marks degraded");
     }
     check(&Case { budget: false, ..window(ReadYourWrites, Marks::pending()) }, "refuse budget");
+    let unmet = |marks| Case { doubt: Doubt::Unmet, ..window(ReadYourWrites, marks) };
+    check(&unmet(Marks::none()), "any unknown-marks missed");
+    check(&unmet(Marks::pending()), "primary window degraded");
+    // A window stands for what the session has written, and for nothing that somebody else has.
+    let bound = Some(Duration::from_secs(1));
+    check(&Case { bound, ..window(ReadYourWrites, Marks::none()) }, "primary unknown-marks degraded");
+    let raised = Case { reads_raise_marks: Some(true), ..window(ReadYourWrites, Marks::none()) };
+    check(&raised, "primary unknown-marks degraded");
     check(
         &Case { store_failed: true, ..window(ReadYourWrites, Marks::unknown()) },
         "primary store-unavailable degraded",
     );
-}
-
-#[test]
-fn good_replicas_take_turns() {
-    let now = Instant::now() + Duration::from_secs(60);
-    let view = view(&[(50, 0), (10, 0), (60, 0)], now);
-    let terms = terms(Intent::Read, ReadYourWrites, Ladder::new());
-    let required = Required { marks: Marks::at(at(50)), ..Required::default() };
-    let names = (0..4).map(|pick| {
-        let question = Question {
-            terms: &terms,
-            required: &required,
-            view: Some(&view),
-            now: &Now(Cell::new(Some(now))),
-            waited: Duration::ZERO,
-            may_wait: false,
-            budget: true,
-            pick: [pick, 0],
-            excluded: Excluded::These(&[]),
-        };
-        match decide(&question) {
-            Next::Serve(Decision { route: Route::Replica { node: Some(node) }, .. }) => node.to_string(),
-            other => format!("{other:?}"),
-        }
-    });
-    assert_eq!(names.collect::<Vec<_>>(), ["r1", "r3", "r1", "r3"]);
 }
 
 #[test]
@@ -273,8 +296,9 @@ fn what_is_not_proven_is_not_waited_for_and_told_by_its_cause() {
 
 #[test]
 fn a_mark_of_a_newer_epoch_is_not_served_by_the_primary_of_an_older_one() {
-    let newer = Marks::at(Position::new(CLUSTER, Epoch::new(2), 130));
     for level in FOLLOW_MARKS {
-        check(&case(level, newer.clone(), &[(100, 0)]), "refuse behind");
+        check(&case(level, newer(), &[(100, 0)]), "refuse behind");
+        check(&Case { may_wait: true, ..case(level, newer(), &[(100, 0)]) }, "wait for a failover");
     }
+    check(&case(Eventual, newer(), &[(100, 0)]), "r1 stale-allowed");
 }

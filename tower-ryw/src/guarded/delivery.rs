@@ -26,7 +26,7 @@ const DOUBT: Duration = Duration::from_millis(100);
 impl Inner {
     /// What `ask` makes of the state; `None` while nobody asks the store. Somebody looks for it then.
     pub(super) fn unless_away<R>(inner: &Arc<Self>, ask: impl FnOnce(&mut State) -> R) -> Option<R> {
-        let mut state = inner.state.lock();
+        let mut state = inner.state();
         if state.away_since.is_none() {
             return Some(ask(&mut state));
         }
@@ -44,7 +44,7 @@ impl Inner {
         if !is_away(error) {
             return;
         }
-        let mut state = inner.state.lock();
+        let mut state = inner.state();
         state.is_catching_up = false;
         if state.away_since.is_none() {
             (state.away_since, state.tries) = (Some(Instant::now()), 0);
@@ -69,13 +69,13 @@ impl Inner {
 
     /// Whether the store answers, and has taken all that was kept.
     async fn is_back(self: &Arc<Self>) -> bool {
-        self.state.lock().tries += 1;
+        self.state().tries += 1;
         // It only has to answer.
         if self.in_time(self.store.load(&[EVERYBODY])).await.as_ref().is_err_and(is_away) {
             return false;
         }
         let has_caught_up = self.catch_up().await;
-        self.state.lock().is_catching_up = false;
+        self.state().is_catching_up = false;
         if !has_caught_up {
             return false;
         }
@@ -88,7 +88,7 @@ impl Inner {
     async fn catch_up(self: &Arc<Self>) -> bool {
         loop {
             let (batch, doubt) = {
-                let mut state = self.state.lock();
+                let mut state = self.state();
                 if state.backlog.is_settled() {
                     // Under one lock: nothing can be kept between this and the end of being away.
                     (state.away_since, state.is_sought) = (None, false);
@@ -120,7 +120,7 @@ impl Inner {
         }
         let answers = joins.join_all().await;
         let mut is_here = true;
-        let mut state = self.state.lock();
+        let mut state = self.state();
         for (answer, one) in answers {
             match answer {
                 Ok(()) => {}
@@ -143,7 +143,7 @@ impl Inner {
         if self.in_time(self.store.join(&[EVERYBODY], &update)).await.as_ref().is_err_and(is_away) {
             return false;
         }
-        let mut state = self.state.lock();
+        let mut state = self.state();
         // What has been dropped since is another doubt.
         if state.backlog.doubt == Some(until) {
             state.backlog.doubt = None;
@@ -181,7 +181,7 @@ impl Seeker {
 impl Drop for Seeker {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.upgrade().filter(|_| !self.has_found) {
-            let mut state = inner.state.lock();
+            let mut state = inner.state();
             (state.is_sought, state.is_catching_up) = (false, false);
         }
     }
@@ -245,10 +245,10 @@ mod tests {
             });
             // What a task leaves behind while the runtime ends is searched for by nobody.
             drop(runtime);
-            let is_sought = other.0.state.lock().is_sought;
+            let is_sought = other.0.state().is_sought;
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async { drop(other.load(&[EVERYBODY]).await) });
-            let _ = ended.send((is_sought, other.0.state.lock().is_sought));
+            let _ = ended.send((is_sought, other.0.state().is_sought));
         });
         let ended = has_ended.recv_timeout(Duration::from_secs(30));
         assert_eq!(ended, Ok((false, true)));

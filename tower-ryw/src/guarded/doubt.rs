@@ -40,6 +40,11 @@ impl News {
         }
     }
 
+    /// Until when nobody has to ask, where there is nothing about everybody.
+    pub(super) fn nothing_until(&self) -> Option<Instant> {
+        self.asked.filter(|_| self.known.0.is_none()).map(|asked| asked + PERIOD)
+    }
+
     pub(super) fn expire(&mut self) {
         self.asked = None;
     }

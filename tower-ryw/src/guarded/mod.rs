@@ -15,14 +15,18 @@ mod store;
 
 use std::{
     fmt,
+    ops::{Deref, DerefMut},
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use ryw_core::{MarkStore, StoreError, StoreErrorKind, StoreFuture, SubjectKey, Update};
 use tokio::time::{Instant, timeout};
 
@@ -53,7 +57,16 @@ struct Inner {
     started: Instant,
     /// When it has last answered, in ms after the start, and one more; 0 is never.
     heard_at: AtomicU64,
+    /// Until then, in ms after the start, reads need nothing of the state: the store is there, and holds nobody to more than each
+    /// to their own.
+    quiet_until: AtomicU64,
     state: Mutex<State>,
+}
+
+/// The state, for one who may change it.
+struct Held<'a> {
+    inner: &'a Inner,
+    state: MutexGuard<'a, State>,
 }
 
 struct State {
@@ -119,31 +132,22 @@ impl Guarded {
         disk: Option<Disk>,
     ) -> Self {
         let clock = Clock::start();
-        let Some(Disk { log, recovered, capacity }) = disk else {
-            let state = Mutex::new(State::new(u64::MAX));
-            let (started, heard_at) = (Instant::now(), AtomicU64::new(0));
-            let outbox = None;
-            return Self(Arc::new(Inner {
-                store,
-                own,
-                tells_losses,
-                deadline,
-                clock,
-                outbox,
-                started,
-                heard_at,
-                state,
-            }));
+        let (state, log) = match disk {
+            None => (State::new(u64::MAX), None),
+            Some(Disk { log, recovered, capacity }) => {
+                // A file is replaced when it is full, so half of it at most is what has to stay.
+                let mut state = State::new(capacity / 2);
+                state.recover(&recovered, &own, &clock);
+                (state, Some((log, capacity)))
+            }
         };
-        // A file is replaced when it is full, so half of it at most is what has to stay.
-        let mut state = State::new(capacity / 2);
-        state.recover(&recovered, &own, &clock);
         let inner = Arc::new_cyclic(|inner: &Weak<Inner>| {
             let live = Weak::clone(inner);
-            let outbox = Outbox::new(log, capacity, move |bytes| live.upgrade().map(|inner| inner.write_down(bytes)));
-            let (started, heard_at) = (Instant::now(), AtomicU64::new(0));
-            let (outbox, state) = (Some(outbox), Mutex::new(state));
-            Inner { store, own, tells_losses, deadline, clock, outbox, started, heard_at, state }
+            let write = move |bytes: &mut _| live.upgrade().map(|inner| inner.write_down(bytes));
+            let outbox = log.map(|(log, capacity)| Outbox::new(log, capacity, write));
+            let (started, heard_at, quiet_until) = (Instant::now(), AtomicU64::new(0), AtomicU64::new(0));
+            let state = Mutex::new(state);
+            Inner { store, own, tells_losses, deadline, clock, outbox, started, heard_at, quiet_until, state }
         });
         // Delivered at once, where there is a runtime already.
         Inner::unless_away(&inner, |_| ());
@@ -157,7 +161,7 @@ impl Guarded {
 
     pub(crate) fn health(&self) -> StoreHealth {
         let OutboxHealth { bytes, has_failed } = self.0.outbox.as_ref().map(Outbox::health).unwrap_or_default();
-        let state = self.0.state.lock();
+        let state = self.0.state();
         StoreHealth {
             heard: self.0.heard(),
             away: state.away_since.map(|since| since.elapsed()),
@@ -203,7 +207,7 @@ impl Guarded {
     fn put(&self, keys: &[SubjectKey], update: &Update, kept_is: KeptIs) -> StoreFuture<()> {
         // It is done when it returns.
         drop(self.0.own.join(keys, update));
-        let is_catching_up = self.0.state.lock().is_catching_up;
+        let is_catching_up = self.0.state().is_catching_up;
         let taken = match is_catching_up {
             true => self.answer(self.0.store.join(keys, update)),
             false => self.ask(|store| store.join(keys, update)),
@@ -275,6 +279,15 @@ impl State {
 }
 
 impl Inner {
+    fn state(&self) -> Held<'_> {
+        Held { inner: self, state: self.state.lock() }
+    }
+
+    /// Whether a read needs nothing of the state, which all requests share.
+    fn is_quiet(&self) -> bool {
+        self.started.elapsed() < Duration::from_millis(self.quiet_until.load(Acquire))
+    }
+
     fn heard(&self) -> Option<Duration> {
         let heard_at = Duration::from_millis(self.heard_at.load(Relaxed).checked_sub(1)?);
         Some(self.started.elapsed().saturating_sub(heard_at))
@@ -282,7 +295,10 @@ impl Inner {
 
     fn has_answered(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.heard_at.fetch_max(now + 1, Relaxed);
+        // All answers come here: who has heard nothing new does not write.
+        if self.heard_at.load(Relaxed) <= now {
+            self.heard_at.fetch_max(now + 1, Relaxed);
+        }
     }
 
     async fn in_time<T: Unpin>(&self, answer: StoreFuture<T>) -> Result<T, StoreError> {
@@ -301,7 +317,7 @@ impl Inner {
         kept_is: KeptIs,
     ) -> StoreFuture<()> {
         let (had_room, is_told) = {
-            let mut state = inner.state.lock();
+            let mut state = inner.state();
             match error.kind() {
                 // Where one entry makes no sense, the others do.
                 StoreErrorKind::Corrupt => {
@@ -340,11 +356,36 @@ impl Inner {
     fn write_down(&self, bytes: &mut Vec<u8>) -> bool {
         let mut place = Some(0);
         while let Some(from) = place {
-            let (some, next) = self.state.lock().backlog.written_down(from, &self.clock);
+            let (some, next) = self.state().backlog.written_down(from, &self.clock);
             some.iter().for_each(|entry| entry.write(bytes));
             place = next;
         }
-        self.state.lock().backlog.doubt.is_some()
+        self.state().backlog.doubt.is_some()
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let until = if self.state.away_since.is_none() { self.state.news.nothing_until() } else { None };
+        let until = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(self.inner.started));
+        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        if self.inner.quiet_until.load(Relaxed) != until {
+            self.inner.quiet_until.store(until, Release);
+        }
     }
 }
 

@@ -87,6 +87,28 @@ fn hexadecimal(digits: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
+    /// Cookies outlive releases: what a tenant's are called stays as it is. The hash is FNV-1a of the tenant's name.
+    #[test]
+    fn each_tenant_has_a_name_of_its_own() {
+        let layer = crate::RywLayer::builder().cookie(crate::CookiePolicy::InsecureForDevelopment).build().unwrap();
+        let of = |tenant: &Tenant| CookieName::of(&layer.config, tenant).unwrap();
+        let slot = Slot::of(&SubjectKey::from_bytes([1, 0x23, 0x45, 0x67, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]));
+        let (nobody, foobar) = (of(&Tenant::default()), of(&"foobar".parse().unwrap()));
+        for (name, text) in [
+            (nobody, "ryw"),
+            (nobody.with(slot), "ryw-01234567"),
+            (foobar, "ryw.bf9cf968"),
+            (foobar.with(slot), "ryw.bf9cf968-01234567"),
+        ] {
+            assert_eq!(name.to_string(), text);
+            assert_eq!(CookieName::parse("ryw", text.as_bytes()), Some(name));
+            assert_eq!(name.slot().is_some(), text.contains('-'));
+            assert_eq!((name.is_beside(nobody), name.is_beside(foobar)), (!text.contains('.'), text.contains('.')));
+        }
+        let off = crate::RywLayer::builder().cookie(crate::CookiePolicy::Off).build().unwrap();
+        assert_eq!(CookieName::of(&off.config, &Tenant::default()), None);
+    }
+
     #[test]
     fn only_what_was_written_is_read() {
         for name in ["ryw", "ryw-0123abcd", "ryw.0123abcd", "ryw.89abcdef-01234567"] {

@@ -252,3 +252,6 @@ fn faded(config: &Config, marks: Marks, age: Duration) -> Marks {
     }
     aged
 }
+
+#[cfg(test)]
+mod tests;

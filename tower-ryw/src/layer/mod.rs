@@ -52,7 +52,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct RywLayer {
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
 }
 
 /// Settings of a [`RywLayer`]; [`build`](Self::build) checks them.

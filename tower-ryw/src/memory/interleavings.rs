@@ -109,3 +109,28 @@ fn an_acknowledgement_leaves_what_comes_in_between() {
         assert!(told.covers(&Marks::at(at(6))) || marks.covers(&Marks::at(at(6))), "{told}, then {marks}");
     });
 }
+
+/// Two answer for the time before the start at once, one of whom has an entry: nobody is held to less than was there.
+#[test]
+fn the_start_is_answered_for_whoever_answers_first() {
+    interleave(|| {
+        let store = LocalStore::builder().capacity(2).build();
+        // What an earlier process has written, and forgotten; all that this one knows of it.
+        let primary = Arc::new(AtomicU64::new(5));
+        join(&store, 1, Marks::at(at(1)));
+        let others: Vec<_> = [1, 2]
+            .map(|n| {
+                let (store, primary) = (store.clone(), Arc::clone(&primary));
+                thread::spawn(move || {
+                    let marks = find_out(&store, n, &primary);
+                    assert!(marks.is_unknown() || marks.covers(&Marks::at(at(5))), "{n}: {marks}");
+                })
+            })
+            .into();
+        others.into_iter().for_each(|other| other.join().unwrap());
+        for n in [1, 2, 3] {
+            let marks = load(&store, n);
+            assert!(!marks.is_unknown() && marks.covers(&Marks::at(at(5))), "{n}: {marks}");
+        }
+    });
+}

@@ -104,6 +104,16 @@ async fn an_evicted_mark_is_still_honoured() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn any_capacity_is_a_bound_and_not_a_reservation() {
+    for capacity in [0, 1, 63, 65, usize::MAX] {
+        let store = settled(capacity, 100);
+        (0..100).for_each(|n| join(&store, n, Marks::at(at(n + 1)), None));
+        assert!((0..100).all(|n| load(&store, n).marks.covers(&Marks::at(at(n + 1)))), "{capacity}");
+        assert_eq!(store.len() == 100, capacity == usize::MAX, "{capacity}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_entry_written_longest_ago_goes_first() {
     let store = settled(1, 8);
     for n in [1, 2, 1, 3] {

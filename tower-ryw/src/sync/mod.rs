@@ -3,15 +3,21 @@
 
 #[cfg(interleavings)]
 mod every;
+mod version;
 
 #[cfg(all(test, interleavings))]
 pub(crate) use every::interleave;
 #[cfg(interleavings)]
 pub(crate) use every::{Blocking, Mutex, MutexGuard};
+#[cfg(interleavings)]
+pub(crate) use loom::sync::atomic::AtomicBool;
 #[cfg(not(interleavings))]
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 #[cfg(not(interleavings))]
+pub(crate) use std::sync::atomic::AtomicBool;
+#[cfg(not(interleavings))]
 use tokio::runtime::Handle;
+pub(crate) use version::{Changing, Version};
 
 /// Where something may be done that blocks.
 #[cfg(not(interleavings))]

@@ -30,9 +30,8 @@ pub use watch::{Turn, Watch};
 
 use election::{Reigns, elect};
 use history::History;
-use sampler::{Asked, Sampler};
+use sampler::Asked;
 use view::Heard;
-pub(crate) use view::Load;
 use waiters::Waiters;
 
 /// A replica whose users fail so many times in a row is taken out of service for a while.
@@ -70,7 +69,6 @@ struct Inner {
 /// What only reports touch.
 #[derive(Default)]
 struct Writer {
-    samplers: Vec<Arc<Sampler>>,
     ejections: Vec<Ejection>,
     history: History,
     reigns: Reigns,
@@ -100,25 +98,12 @@ impl Topology {
     /// Adds a node, as yet unseen. Whether it is the primary or a replica is for its readings to say.
     #[must_use]
     pub fn add(&self, name: impl Into<NodeName>) -> Watch {
-        let sampler = Arc::new(Sampler::default());
         let mut writer = self.0.writer.lock();
-        writer.samplers.push(Arc::clone(&sampler));
         writer.ejections.push(Ejection::default());
         let mut view = View::clone(&self.0.view.load());
-        view.nodes.push(NodeView {
-            name: name.into(),
-            state: NodeState::Unseen,
-            applied: None,
-            visible: None,
-            incarnation: Incarnation::default(),
-            synchronous: false,
-            asked_at: None,
-            read_at: None,
-            readings: 0,
-            fresh_as_of: None,
-            back_since: None,
-            load: Load::default(),
-        });
+        let added = NodeView::unseen(name.into());
+        let sampler = Arc::clone(&added.sampler);
+        view.nodes.push(added);
         let node = view.nodes.len() - 1;
         self.0.view.store(Arc::new(view));
         Watch::new(self.clone(), node, sampler)
@@ -211,11 +196,9 @@ impl Topology {
     }
 
     fn sample(&self, of: Asked, which: impl FnOnce(&View) -> Option<usize>) -> Sample {
-        match which(&self.view()) {
-            Some(node) => {
-                let sampler = Arc::clone(&self.0.writer.lock().samplers[node]);
-                sampler.sample(of)
-            }
+        let view = self.view();
+        match which(&view).and_then(|node| view.nodes.get(node)) {
+            Some(node) => node.sampler.sample(of),
             None => Sample::unavailable(),
         }
     }
@@ -223,13 +206,13 @@ impl Topology {
     /// A place among the waiting, or `None` when there are too many. Replicas are read at once, and often.
     pub(crate) fn wait_for(&self, offset: u64, who: Who) -> Option<Waiter> {
         let waiter = self.0.waiters.join(offset, who)?;
-        self.0.writer.lock().samplers.iter().for_each(|sampler| sampler.hurry.notify_one());
+        self.view().nodes.iter().for_each(|node| node.sampler.hurry.notify_one());
         Some(waiter)
     }
 
     /// A read has gone to the primary because no replica was known to be fresh enough: they are read again soon.
     pub(crate) fn missed(&self) {
-        self.0.writer.lock().samplers.iter().for_each(|sampler| sampler.missed.notify_one());
+        self.view().nodes.iter().for_each(|node| node.sampler.missed.notify_one());
     }
 
     fn update(&self, change: impl FnOnce(&mut View, &mut Writer)) {

@@ -1,6 +1,7 @@
 //! Coalesced readings: one query in flight answers everybody who asked before it started.
 
 use std::{
+    fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -16,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 const MAX_WAITING: usize = 65_536;
 
 /// Those who want to know a node's position as of now or later.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Sampler {
     waiting: Mutex<Vec<Question>>,
     /// Tells the node's watcher that somebody is in a hurry.
@@ -30,6 +31,13 @@ pub(super) struct Sampler {
 pub(super) struct Question {
     of: Asked,
     answer: oneshot::Sender<Position>,
+}
+
+/// Of those who wait it says nothing: a picture of all nodes has it.
+impl fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sampler").finish_non_exhaustive()
+    }
 }
 
 /// Whose position is asked for.

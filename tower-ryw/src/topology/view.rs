@@ -12,6 +12,8 @@ use std::{
 use ryw_core::{Acknowledged, ClusterId, Epoch, Lineage, Lost, Mark, Marks, Position, Relation};
 use tokio::time::Instant;
 
+use super::sampler::Sampler;
+
 /// A node that came back gets its full share of reads after this time.
 const SLOW_START: Duration = Duration::from_secs(10);
 
@@ -57,6 +59,8 @@ pub struct NodeView {
     /// Since when it serves again, after it was out of service.
     pub(crate) back_since: Option<Instant>,
     pub(crate) load: Load,
+    /// Those who want to know where it is.
+    pub(super) sampler: Arc<Sampler>,
 }
 
 /// One run of a node's server. What was read from one run says nothing about another: behind the same address there may
@@ -83,7 +87,7 @@ struct Uses {
 pub struct InUse(Load);
 
 impl Load {
-    pub(super) fn begin(&self) -> InUse {
+    pub(crate) fn begin(&self) -> InUse {
         self.0.under_way.fetch_add(1, Relaxed);
         InUse(self.clone())
     }
@@ -291,6 +295,25 @@ impl View {
 }
 
 impl NodeView {
+    /// A node that was not read yet.
+    pub(crate) fn unseen(name: NodeName) -> Self {
+        Self {
+            name,
+            state: NodeState::Unseen,
+            applied: None,
+            visible: None,
+            incarnation: Incarnation::default(),
+            synchronous: false,
+            asked_at: None,
+            read_at: None,
+            readings: 0,
+            fresh_as_of: None,
+            back_since: None,
+            load: Load::default(),
+            sampler: Arc::default(),
+        }
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &NodeName {

@@ -48,9 +48,10 @@ fn main() -> io::Result<ExitCode> {
     let began = Instant::now();
     let mut total = Total { known, ..Total::default() };
     let mut last = None;
-    many(first..first + seeds, None, threads, |seed, outcome| {
+    let end = first.saturating_add(seeds);
+    many(first..end, None, threads, |seed, outcome| {
         total.add(seed, &outcome);
-        if let Some(outcome) = outcome.ok().filter(|_| seed + 1 == first + seeds) {
+        if let Some(outcome) = outcome.ok().filter(|_| seed + 1 == end) {
             last = Some((outcome.history, outcome.answers));
         }
         if io::stdout().is_terminal() && total.runs.is_multiple_of(25) {
