@@ -54,7 +54,7 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "target")]
     bypass: bool,
     /// Drive the service at this URL, without faults; repeatable for several instances
-    #[arg(long, value_name = "URL", conflicts_with = "failovers")]
+    #[arg(long, value_name = "URL", conflicts_with = "failovers", value_parser = target)]
     target: Vec<String>,
     /// With --target: the beginning of paths that are not behind the layer, for the positive control
     #[arg(long, value_name = "PATH", requires = "target")]
@@ -109,7 +109,7 @@ async fn tortured(options: &Options, seed: u64) -> Result<Verdict, Error> {
 }
 
 async fn observed(options: &Options, seed: u64, world: &mut Option<World>) -> Result<Verdict, Error> {
-    let mut targets = world.as_ref().map_or_else(|| trimmed(&options.target), World::urls);
+    let mut targets = world.as_ref().map_or_else(|| options.target.clone(), World::urls);
     if options.bypass {
         targets.iter_mut().for_each(|target| target.push_str(UNGATED));
     }
@@ -216,8 +216,13 @@ async fn watched(load: &Load, bar: &ProgressBar, start: Instant) -> End {
     }
 }
 
-fn trimmed(urls: &[String]) -> Vec<String> {
-    urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect()
+/// Where a service is, without a slash at the end.
+fn target(text: &str) -> Result<String, String> {
+    let url: http::Uri = text.parse().map_err(|error| format!("{error}: write it as http://HOST:PORT"))?;
+    match (url.scheme_str(), url.authority()) {
+        (Some("http" | "https"), Some(_)) => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("write it as http://HOST:PORT".to_owned()),
+    }
 }
 
 fn progress_bar(length: Duration) -> ProgressBar {
@@ -226,4 +231,17 @@ fn progress_bar(length: Duration) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::target;
+
+    #[test]
+    fn a_target_is_a_whole_url() {
+        assert_eq!(target("http://127.0.0.1:8080/").as_deref(), Ok("http://127.0.0.1:8080"));
+        for bad in ["foo", "foo:80", "/path", "ftp://foo", "http://", "http://a b", ""] {
+            assert!(target(bad).is_err_and(|error| error.contains("http://HOST:PORT")), "{bad}");
+        }
+    }
 }

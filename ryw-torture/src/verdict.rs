@@ -16,7 +16,7 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_ops: u64,
     /// Void with fewer operations per second
-    #[arg(long, value_name = "N", default_value_t = 0.0)]
+    #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = Floors::parse_rate)]
     min_rate: f64,
     /// Void with fewer reads that a naive router could have served stale
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -28,10 +28,10 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_resets: u64,
     /// Void when replicas served a smaller share of reads, from 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = Floors::parse_share)]
     min_replica_share: f64,
     /// Void when a larger share of answers promised nothing, from 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = Floors::parse_share)]
     max_unpromised: f64,
 }
 
@@ -58,6 +58,9 @@ pub(crate) fn judge(
     let mut floors = Floors { temptations: limits.min_temptations, rate: limits.min_rate, ..Floors::default() };
     floors.faults = vec![fault("failover", failovers, limits.min_failovers)];
     let mut missed = floors.missed(&report);
+    if !sums.is_answered() {
+        missed.push("answers: nobody had one that was a success".to_owned());
+    }
     let ops = report.ops as u64;
     if ops < limits.min_ops {
         missed.push(format!("operations: {ops} of {}", limits.min_ops));

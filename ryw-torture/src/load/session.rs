@@ -135,6 +135,9 @@ impl Tab {
         if acknowledged {
             self.member.floors.lock().wrote(&self.recent, value, &owed);
         }
+        if answer.is_none() {
+            self.pause().await;
+        }
         acknowledged
     }
 

@@ -44,6 +44,13 @@ pub(crate) struct Sums {
     pub(crate) p99_us: u64,
 }
 
+impl Sums {
+    /// Whether anybody had an answer that was a success and took nothing back.
+    pub(crate) const fn is_answered(&self) -> bool {
+        self.by_primary + self.by_replica + self.writes > 0
+    }
+}
+
 impl Stats {
     pub(super) fn count(&self, answer: Option<&Answer>, write: bool, cancelled: bool, took: Duration) {
         let Some(answer) = answer else {

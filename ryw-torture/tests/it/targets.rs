@@ -68,3 +68,22 @@ async fn a_service_that_shows_old_data_is_violated() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{printed}{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn silence_is_void_and_what_is_no_url_is_refused() {
+    let out = tempfile::tempdir().unwrap();
+    let run = |target: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ryw-torture"));
+        command.args(["--seconds", "1", "--sessions", "8", "--target", target, "--out"]);
+        command.arg(out.path()).output().unwrap()
+    };
+    // A port that is free once it is given back.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+    let unanswered = run(&format!("http://{address}"));
+    assert_eq!(unanswered.status.code(), Some(3), "{unanswered:?}");
+    let floor = Command::new(env!("CARGO_BIN_EXE_ryw-torture")).args(["--min-rate", "NaN"]).output().unwrap();
+    assert_eq!(floor.status.code(), Some(2), "{floor:?}");
+    let wrong = run("foo");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("http://HOST:PORT"), "{wrong:?}");
+}
