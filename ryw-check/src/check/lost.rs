@@ -1,4 +1,5 @@
-//! Acknowledged list elements that did not survive: owed until their session was told.
+//! Acknowledged list elements that are not in the surviving list, or in none that was read where no `final` says what survived: owed
+//! until their session was told of a loss.
 //!
 //! What is owed travels along sessions, reads and messages as a set, which is empty but after a loss; a reset empties it, but for
 //! what was written in an epoch that the reset cannot be about. So a message that was sent after a reset carries nothing of what its sender knew to be lost.
@@ -12,99 +13,108 @@ use super::{promises, witness::Finding};
 use crate::{
     history::{History, KeyKind, NONE, Op},
     order::{Order, Source},
-    parse::Outcome,
+    parse::{Function, Outcome},
     report::Kind,
 };
 
-/// Lost values, with the kind of violation it is not to show them.
+/// Missing values, with the kind of violation it is not to show them.
 type Owed = Option<Rc<BTreeSet<(u32, Kind)>>>;
 
 #[derive(Debug)]
 pub(crate) struct Lost {
-    lost: HashSet<u32>,
+    missing: HashSet<u32>,
+    /// Keys of which a `final` says what is lost for ever.
+    ended: Vec<bool>,
     sessions: Vec<Owed>,
+    /// What is lost for ever, of which a session was told.
     told: Vec<BTreeSet<u32>>,
     /// What was owed when an operation was invoked.
     invoked: HashMap<u32, Owed>,
-    /// Of each session, those of them that have not returned.
-    open: Vec<Vec<u32>>,
 }
 
 impl Lost {
-    /// `None` where nothing is lost, as in most histories.
+    /// `None` where nothing is missing, as in most histories.
     pub(crate) fn new(h: &History, order: &Order) -> Option<Self> {
-        let is_lost = |value: u32| {
+        let ended: Vec<bool> = order.end.iter().map(|end| end.is_some_and(|end| end.is_final)).collect();
+        let last_read = last_reads(h);
+        let is_missing = |value: u32| {
             let known = &h.values[value as usize];
-            let ended = order.end[known.key as usize].is_some_and(|end| end.is_final);
-            let acknowledged = h.ops.get(known.writer as usize).is_some_and(|op| op.out == Outcome::Ok);
-            order.source[known.key as usize] == Source::List && ended && acknowledged && order.rank[value as usize] == 0
+            let key = known.key as usize;
+            let unread = order.source[key] == Source::List && order.rank[value as usize] == 0;
+            let acknowledged = h.ops.get(known.writer as usize).filter(|write| write.out == Outcome::Ok);
+            unread && acknowledged.is_some_and(|write| ended[key] || write.ret < last_read[key])
         };
-        let lost: HashSet<u32> = (0..h.values.len() as u32).filter(|value| is_lost(*value)).collect();
-        if lost.is_empty() {
+        let missing: HashSet<u32> = (0..h.values.len() as u32).filter(|value| is_missing(*value)).collect();
+        if missing.is_empty() {
             return None;
         }
         let sessions = vec![None; h.sessions.len()];
         let told = vec![BTreeSet::new(); h.sessions.len()];
-        Some(Self { lost, sessions, told, invoked: HashMap::new(), open: vec![Vec::new(); h.sessions.len()] })
+        Some(Self { missing, ended, sessions, told, invoked: HashMap::new() })
     }
 
     pub(crate) fn invoke(&mut self, number: u32, op: &Op) {
         let owed = self.sessions[op.session as usize].clone();
         if owed.is_some() {
             self.invoked.insert(number, owed);
-            self.open[op.session as usize].push(number);
         }
     }
 
-    /// Follows a return, given the invocations and returns of the answers that told this session of a loss. Reads that overlap
-    /// one are excused, and what is learned while one arrives may be what it was about.
-    pub(crate) fn complete(&mut self, h: &History, number: u32, resets: &[(u64, u64)], found: &mut Vec<Finding>) {
+    /// Follows a return, given each session's answers that told it of a loss. Reads that overlap one are excused, and what is
+    /// learned while one arrives may be what it was about.
+    pub(crate) fn complete(&mut self, h: &History, number: u32, resets: &[Vec<u32>], found: &mut Vec<Finding>) {
         let op = &h.ops[number as usize];
         let session = op.session as usize;
-        let excused = resets.iter().any(|(inv, ret)| *inv <= op.ret && *ret >= op.inv);
+        let mine = || resets[session].iter().map(|reset| &h.ops[*reset as usize]);
         let mut owed = self.invoked.get(&number).cloned().flatten();
-        self.open[session].retain(|open| *open != number);
         let mut learned = BTreeSet::new();
         for seen in h.seen(op) {
             for value in h.visible(*seen) {
                 let writer = h.values[value as usize].writer;
-                if let Some(Some(theirs)) = self.invoked.get(&writer) {
-                    learned.extend(theirs.iter().map(|(value, kind)| (*value, elsewhere(*kind))));
-                }
-                if self.lost.contains(&value) {
+                learned.extend(self.carried(h, writer, op.ret, resets).map(|(value, kind)| (value, elsewhere(kind))));
+                if self.missing.contains(&value) {
                     learned.insert((value, Kind::Mr));
                 }
             }
         }
-        if let Some(send) = h.sends.get(op.msg as usize)
-            && let Some(Some(theirs)) = self.invoked.get(send)
-            && op.f == crate::parse::Function::Recv
-        {
-            learned.extend(theirs.iter().map(|(value, _)| (*value, Kind::Causal)));
+        if let Some(send) = h.sends.get(op.msg as usize).filter(|_| op.f == Function::Recv) {
+            learned.extend(self.carried(h, *send, op.ret, resets).map(|(value, _)| (value, Kind::Causal)));
         }
         join(&mut owed, &learned);
-        if op.is_answered_read() && !excused {
+        if op.is_answered_read() && !mine().any(|reset| overlap(reset, op)) {
             self.judge(h, number, &owed, found);
         }
-        if op.is_write() && op.out == Outcome::Ok && self.lost.contains(&op.target) {
+        if op.is_write() && op.out == Outcome::Ok && self.missing.contains(&op.target) {
             learned.insert((op.target, Kind::Ryw));
         }
-        if !resets.iter().any(|(_, ret)| (op.inv..=op.ret).contains(ret)) {
+        if !mine().any(|reset| (op.inv..=op.ret).contains(&reset.ret)) {
             join(&mut self.sessions[session], &learned);
         }
         if op.out == Outcome::Reset
             && let Some(all) = self.sessions[session].take()
         {
             let (later, told): (BTreeSet<_>, BTreeSet<_>) = all.iter().partition(|(value, _)| is_later(h, op, *value));
-            self.told[session].extend(told.iter().map(|(value, _)| *value));
-            // What is under way may get to its server after another tab has acknowledged the loss.
-            for open in &self.open[session] {
-                if let Some(Some(owed)) = self.invoked.get_mut(open) {
-                    Rc::make_mut(owed).retain(|owed| !told.contains(owed));
-                }
-            }
+            let lost = told.into_iter().map(|(value, _)| value);
+            self.told[session].extend(lost.filter(|value| self.ended[h.values[*value as usize].key as usize]));
             join(&mut self.sessions[session], &later);
         }
+    }
+
+    /// What a write or a message passes on to whoever has it by `until`: what its session owed when it was invoked, but for
+    /// what was told to it meanwhile. What is under way may get to its server after another tab has acknowledged the loss.
+    fn carried<'a>(
+        &'a self,
+        h: &'a History,
+        from: u32,
+        until: u64,
+        resets: &'a [Vec<u32>],
+    ) -> impl Iterator<Item = (u32, Kind)> + 'a {
+        let owed = self.invoked.get(&from).and_then(Option::as_deref);
+        owed.into_iter().flatten().copied().filter(move |(value, _)| {
+            let op = &h.ops[from as usize];
+            let mut told = resets[op.session as usize].iter().map(|reset| &h.ops[*reset as usize]);
+            !told.any(|reset| overlap(reset, op) && reset.inv <= until && !is_later(h, reset, *value))
+        })
     }
 
     fn judge(&self, h: &History, number: u32, owed: &Owed, found: &mut Vec<Finding>) {
@@ -117,8 +127,10 @@ impl Lost {
                 .flat_map(|owed| owed.iter())
                 .find(|(value, kind)| of_key(*value) && promises(op.level, *kind) && !contains(*value));
             if let Some((value, kind)) = missing {
-                let what = "a read lacks a lost write that is owed until the session is told of the loss";
-                found.push(Finding::new(*kind, seen.key, &[h.values[*value as usize].writer, number], what));
+                let what = "a read lacks a write that is owed until the session is told of its loss";
+                let mut finding = Finding::new(*kind, seen.key, &[h.values[*value as usize].writer, number], what);
+                finding.incomplete = *kind != Kind::Ryw;
+                found.push(finding);
             }
             let back = self.told[op.session as usize].iter().find(|value| of_key(**value) && contains(**value));
             if let Some(value) = back.filter(|_| promises(op.level, Kind::Fork)) {
@@ -127,6 +139,22 @@ impl Lost {
             }
         }
     }
+}
+
+/// When somebody was last answered what a key is; 0 where it never was.
+fn last_reads(h: &History) -> Vec<u64> {
+    let mut last = vec![0; h.keys.len()];
+    for op in h.ops.iter().filter(|op| op.is_answered_read()) {
+        for seen in h.seen(op) {
+            let last: &mut u64 = &mut last[seen.key as usize];
+            *last = (*last).max(op.ret);
+        }
+    }
+    last
+}
+
+pub(crate) fn overlap(one: &Op, other: &Op) -> bool {
+    one.inv <= other.ret && other.inv <= one.ret
 }
 
 /// Whether the value was written in the epoch of a reset or after it, so that it was lost later, and not told yet.

@@ -1,7 +1,11 @@
 //! What each session has written and seen of a key, and the newest of it that lies in somebody's past.
 
 use super::promises;
-use crate::{history::NONE, parse::Level, report::Kind};
+use crate::{
+    history::{History, NONE},
+    parse::Level,
+    report::Kind,
+};
 
 /// A session's operation that wrote a version or showed it.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +86,19 @@ impl KeyEvents {
             let end = events.partition_point(|event| event.index < until);
             events[..end].iter().rev().find(|event| lacks(event)).copied()
         })
+    }
+
+    /// An operation that returned before a time, whoever did it, with something that is lacking.
+    pub(crate) fn long_ago(
+        &self,
+        h: &History,
+        before: u64,
+        writes_only: bool,
+        lacks: impl Fn(&Event) -> bool,
+    ) -> Option<u32> {
+        let reads = |track: &Track| if writes_only { 0 } else { track.reads.len() };
+        let events = self.tracks.iter().flat_map(|track| track.writes.iter().chain(&track.reads[..reads(track)]));
+        events.filter(|event| h.ops[event.op as usize].ret < before).find(|event| lacks(event)).map(|event| event.op)
     }
 
     fn first(

@@ -68,7 +68,8 @@ struct Sweep<'a> {
     oldest: Vec<u32>,
     newest: Newest,
     lost: Option<Lost>,
-    resets: Vec<Vec<(u64, u64)>>,
+    /// The answers that told each session of a loss.
+    resets: Vec<Vec<u32>>,
     first_reset: u64,
     scratch: Vec<u32>,
     out: Swept,
@@ -78,8 +79,8 @@ impl<'a> Sweep<'a> {
     fn new(h: &'a History, order: &'a Order, options: &'a Options) -> Self {
         let mut resets = vec![Vec::new(); h.sessions.len()];
         let mut first_reset = NEVER;
-        for op in h.ops.iter().filter(|op| op.out == Outcome::Reset && op.session != NONE) {
-            resets[op.session as usize].push((op.inv, op.ret));
+        for (number, op) in (0..).zip(&h.ops).filter(|(_, op)| op.out == Outcome::Reset && op.session != NONE) {
+            resets[op.session as usize].push(number);
             first_reset = first_reset.min(op.inv);
         }
         let messages = h.ops.iter().any(|op| op.f == Function::Recv);
@@ -170,7 +171,7 @@ impl<'a> Sweep<'a> {
             self.scratch = clock;
         }
         if let Some(lost) = &mut self.lost {
-            lost.complete(self.h, number, &self.resets[session], &mut self.out.found);
+            lost.complete(self.h, number, &self.resets, &mut self.out.found);
         }
         self.record(number, &op);
         self.returned[session] += 1;

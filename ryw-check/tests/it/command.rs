@@ -62,6 +62,14 @@ fn unusable() {
     assert_eq!(run(&["--max-staleness", "5"], &format!("{WRITE}\n{bounded}\n")).0, Some(0));
 }
 
+/// The example of the format's documentation.
+#[test]
+fn documented() {
+    let page = include_str!("../../../docs/HISTORY.md");
+    let block = |language: &str| page.split(&format!("```{language}\n")).nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(run(&[], block("json")), (Some(1), block("text").to_owned(), String::new()));
+}
+
 #[test]
 fn void_below_each_floor() {
     let text = format!("{WRITE}\n{FRESH}\n");

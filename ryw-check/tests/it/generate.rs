@@ -30,8 +30,9 @@ pub(crate) struct Op {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Case {
     pub(crate) ops: Vec<Op>,
-    /// The final list of key `a`.
+    /// The surviving list of key `a`: the final one, or the longest that was read where there is none.
     pub(crate) list: Vec<i64>,
+    pub(crate) without_final: bool,
 }
 
 pub(crate) const LIST: usize = 0;
@@ -60,7 +61,9 @@ pub(crate) fn text(case: &Case) -> String {
         }
         text += "}\n";
     }
-    writeln!(text, r#"{{"id":1000,"f":"final","k":"a","val":{:?}}}"#, case.list).unwrap();
+    if !case.without_final {
+        writeln!(text, r#"{{"id":1000,"f":"final","k":"a","val":{:?}}}"#, case.list).unwrap();
+    }
     text
 }
 
@@ -152,6 +155,14 @@ pub(crate) fn case(rng: &mut fastrand::Rng) -> Case {
     case.list = values[LIST].clone();
     if rng.u8(..15) == 0 {
         case.list.pop();
+    }
+    case.without_final = rng.u8(..5) == 0;
+    if case.without_final {
+        let read = case.ops.iter().filter(|op| op.f == F::Read && op.key == LIST && matches!(op.out, "ok" | "reset"));
+        case.list = read
+            .map(|op| op.val.clone())
+            .reduce(|longest, list| if list.len() > longest.len() { list } else { longest })
+            .unwrap_or_default();
     }
     case
 }

@@ -31,6 +31,20 @@ const CASES: &[(&str, &str, &str)] = &[
     ("ryw through null", "1 a append k 1 0-1; 2 a read k null 2-3; 3 x final k 1 9-9", "RYW 1 2"),
     ("ryw twice", "1 a append k 1 0-1; 2 a read k [] 2-3; 3 a read k [] 4-5; 4 x final k 1 9-9", "RYW 1 2|RYW 1 3"),
     ("ryw without a final list", "1 a append k 1 0-1; 2 a read k [] 2-3; 3 b read k 1 4-5", "RYW 1 2"),
+    ("ryw without a final list, and nobody else has read it", "1 a append k 1 0-1; 2 a read k [] 2-3", "RYW 1 2"),
+    ("unread without a final list", "1 a append k 1 0-1; 2 a read k [] 1-2; 3 b read k [] 2-3", ""),
+    ("told of a loss without a final list", "1 a append k 1 0-1; 2 a read k [] 2-3 reset; 3 a read k [] 4-5", ""),
+    (
+        "told of another loss without a final list",
+        "1 a append k 1 0-1; 2 b read k 2,3 0-1; 3 c append k 2 0-1; 4 c append k 3 0-1; 5 a read k [] 2-3 reset; 6 a read k 1 4-5; \
+         7 c read k 2,3 6-7 reset",
+        "",
+    ),
+    (
+        "mw without a final list",
+        "1 a append k 1 0-1; 2 a append j 2 2-3; 3 b read j 2 4-5 @SESSION; 4 b read k [] 6-7 @SESSION",
+        "MW 1 2 3 4",
+    ),
     ("unknown write not owed", "1 a append k 1 0-1 info; 2 a read k [] 2-3; 3 x final k 1 9-9", ""),
     ("unknown write without return", "1 a append k 1 0- info; 2 a read k [] 2-3; 3 x final k 1 9-9", ""),
     (
@@ -180,7 +194,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "a write that was answered before another tab was told follows what is lost",
         "1 a append k 1 0-1; 2 a append j 2 2-3 t1; 3 a read k [] 4-5 reset; 4 b read j 2 10-11 @SESSION; 5 b read k [] 12-13 @SESSION; 6 x final k [] 20-20; 7 x final j 2 20-20",
-        "MW 1 5",
+        "MW 1 2 4 5",
     ),
     ("told before the write", "1 a read k [] 0-1 reset; 2 a append k 1 2-3; 3 x final k [] 9-9", "LOST 2 3"),
     ("lost at eventual", "1 a append k 1 0-1 @EVENTUAL; 2 x final k [] 9-9", ""),
@@ -208,7 +222,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "message before being told",
         "1 a append k 1 0-1; 2 a send - - 2-3 m1; 3 a read k [] 4-5 reset; 4 b recv - - 4-6 m1; 5 b read k [] 7-8 @CAUSAL; 6 x final k [] 9-9",
-        "CAUSAL 1 5",
+        "CAUSAL 1 2 4 5",
     ),
     (
         "fork",
@@ -268,6 +282,17 @@ const CASES: &[(&str, &str, &str)] = &[
         "strong among reads",
         "1 a append k 1 0- info; 2 b read k 1 2-3; 3 c read k [] 4-5 @STRONG; 4 x final k 1 9-9",
         "STALE 2 3",
+    ),
+    (
+        "strong stale on another branch",
+        "1 a append k 1 0-1; 2 b append k 2 2-3; 3 d append k 4 2-9; 4 c read k 1,4 4-5 @STRONG; 5 e read k 1,2 4-5 reset; 6 x final k 1,2 9-9",
+        "LOST 3 6|STALE 2 4",
+    ),
+    (
+        "bounded on another branch, in time",
+        "1 a append k 1 0-1; 2 b append k 2 5-6; 3 d append k 4 2-9 info; 4 c read k 1,4 14-15 @BOUNDED; 5 e read k 1,2 14-15 reset; \
+         6 x final k 1,2 19-19",
+        "",
     ),
     ("strong write", "1 a append k 1 0-1; 2 b append k 2 2-3 @STRONG; 3 x final k 2,1 9-9", "STALE 1 2"),
     ("bounded within", "1 a append k 1 0-1; 2 b read k [] 11-12 @BOUNDED; 3 x final k 1 9-9", ""),

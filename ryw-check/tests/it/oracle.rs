@@ -129,7 +129,12 @@ impl<'a> Oracle<'a> {
             if answered(op) && op.key == LIST && self.owed_lost(number) {
                 expected.insert((Kind::Lost, op.id));
             }
-            if op.f == F::Write && op.key == LIST && op.out == "ok" && op.level != "EVENTUAL" {
+            if !self.case.without_final
+                && op.f == F::Write
+                && op.key == LIST
+                && op.out == "ok"
+                && op.level != "EVENTUAL"
+            {
                 let told = self.case.ops.iter().any(|q| q.s == op.s && q.out == "reset" && q.ret >= Some(op.inv));
                 if self.position(LIST, op.v).is_none() && !told {
                     expected.insert((Kind::Lost, op.id));
@@ -168,31 +173,37 @@ impl<'a> Oracle<'a> {
     fn owed_lost(&self, to: usize) -> bool {
         let ops = &self.case.ops;
         let op = &ops[to];
-        let resets = |s: usize| ops.iter().filter(move |q| q.s == s && q.out == "reset");
-        if resets(op.s).any(|q| Some(q.inv) <= op.ret && q.ret >= Some(op.inv)) {
+        let ends = |op: &Op| op.ret.unwrap_or(u64::MAX);
+        // Whether a session was told of a loss after it had learned at `from`, by an answer that was asked for until then.
+        let told = |from: usize, until: u64| {
+            let resets = ops.iter().filter(|q| q.s == ops[from].s && q.out == "reset");
+            resets.into_iter().any(|q| ends(q) >= ops[from].inv && q.inv <= until)
+        };
+        let kept = |from: usize| self.so[from][to] && !told(from, ends(op));
+        if told(to, ends(op)) {
             return false;
         }
-        // A session passes on what it learned itself: two steps inside of it are no way around a reset.
-        let kept = |a: usize, b: usize| {
-            self.so[a][b]
-                && (b == to || matches!(ops[b].f, F::Write | F::Send))
-                && !resets(ops[a].s).any(|q| Some(ops[a].inv) <= q.ret && q.ret < Some(ops[b].inv))
-        };
-        let edges = |messages: bool| -> Order {
-            let edge = |a: usize, b: usize| {
-                let msg = ops[a].f == F::Send && ops[b].f == F::Recv && ops[a].msg == ops[b].msg;
-                kept(a, b) || shows(&ops[b], &ops[a]) || (messages && msg)
+        // What a session has learned, it passes on by a write that is shown, or a message: that is the way around others.
+        let hops = |messages: bool| -> Order {
+            let hop = |from: usize, via: usize, by: usize| {
+                let (carrier, receiver) = (&ops[via], &ops[by]);
+                let message = carrier.f == F::Send && receiver.f == F::Recv && carrier.msg == receiver.msg;
+                self.so[from][via]
+                    && (shows(receiver, carrier) || (messages && message))
+                    && !told(from, ends(carrier).min(ends(receiver)))
             };
-            closed((0..ops.len()).map(|a| (0..ops.len()).map(|b| edge(a, b)).collect()).collect())
+            let n = ops.len();
+            let any = |from, by| (0..n).any(|via| hop(from, via, by));
+            closed((0..n).map(|from| (0..n).map(|by| any(from, by)).collect()).collect())
         };
-        let (session, causal) = (edges(false), edges(true));
+        let (session, causal) = (hops(false), hops(true));
         self.causes(to).into_iter().any(|(from, v, write)| {
             let acknowledged = ops.iter().any(|w| w.f == F::Write && w.key == LIST && w.v == v && w.out == "ok");
-            let leads = |order: &Order| (0..ops.len()).any(|x| kept(from, x) && (x == to || order[x][to]));
+            let leads = |order: &Order| (0..ops.len()).any(|by| order[from][by] && (by == to || kept(by)));
             acknowledged
                 && self.position(LIST, v).is_none()
                 && !op.val.contains(&v)
-                && ((kept(from, to) && promised(op.level, if write { Kind::Ryw } else { Kind::Mr }))
+                && ((kept(from) && promised(op.level, if write { Kind::Ryw } else { Kind::Mr }))
                     || (promised(op.level, Kind::Mw) && leads(&session))
                     || (promised(op.level, Kind::Causal) && leads(&causal)))
         })

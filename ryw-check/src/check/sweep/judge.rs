@@ -4,6 +4,7 @@ use super::Sweep;
 use crate::{
     check::{
         clock::Part,
+        lost::overlap,
         owed::{Event, Past},
         promises,
         unordered::overwritten,
@@ -87,6 +88,10 @@ impl Sweep<'_> {
                 let mut finding = Finding::new(kind, seen.key, &[event.op, number], missing(kind));
                 finding.incomplete = !matches!(kind, Kind::Ryw | Kind::Mr);
                 self.out.found.push(finding);
+            } else if let Some(before) = self.must_show_before(op)
+                && let Some(earlier) = events.long_ago(self.h, before, op.level == Level::Bounded, lacks)
+            {
+                self.out.found.push(Finding::new(Kind::Stale, seen.key, &[earlier, number], OLD));
             }
             return;
         }
@@ -105,11 +110,7 @@ impl Sweep<'_> {
     }
 
     pub(super) fn judge_age(&mut self, number: u32, op: &Op, key: u32, version: u32) {
-        if !promises(op.level, Kind::Stale) {
-            return;
-        }
-        let bound = if op.level == Level::Strong { Some(0) } else { self.options.max_staleness };
-        let Some(before) = bound.and_then(|bound| op.inv.checked_sub(bound)) else { return };
+        let Some(before) = self.must_show_before(op) else { return };
         let Some((_, newest, earlier)) = self.newest.newer(key, op.level == Level::Bounded, before, version) else {
             return;
         };
@@ -118,8 +119,16 @@ impl Sweep<'_> {
         if register && self.first_reset <= op.ret && !survived {
             return;
         }
-        let what = "a read is older than what was there before, or longer ago than its bound";
-        self.out.found.push(Finding::new(Kind::Stale, key, &[earlier, number], what));
+        self.out.found.push(Finding::new(Kind::Stale, key, &[earlier, number], OLD));
+    }
+
+    /// The time before which everything has to be shown, whoever did it.
+    fn must_show_before(&self, op: &Op) -> Option<u64> {
+        if !promises(op.level, Kind::Stale) {
+            return None;
+        }
+        let bound = if op.level == Level::Strong { Some(0) } else { self.options.max_staleness };
+        op.inv.checked_sub(bound?)
     }
 
     /// Without a version order, nothing says what survived a loss.
@@ -129,9 +138,11 @@ impl Sweep<'_> {
 
     /// Whether the session was told of a loss by an answer that overlaps this operation, or is its own.
     pub(super) fn is_told_meanwhile(&self, op: &Op) -> bool {
-        self.resets[op.session as usize].iter().any(|(inv, ret)| *inv <= op.ret && *ret >= op.inv)
+        self.resets[op.session as usize].iter().any(|reset| overlap(&self.h.ops[*reset as usize], op))
     }
 }
+
+const OLD: &str = "a read is older than what was there before, or longer ago than its bound";
 
 fn missing(kind: Kind) -> &'static str {
     match kind {
