@@ -6,12 +6,10 @@ use std::{convert::Infallible, error::Error, future::Future};
 
 use http::{HeaderValue, Request, Response};
 use ryw_client::{RywClientLayer, Session};
+use ryw_costs::clock::processor_time;
 use tower::{Layer, Service, ServiceExt, service_fn, util::MapRequestLayer};
 
-use crate::{
-    clock::processor_time,
-    report::{Section, Spread, Table},
-};
+use crate::report::{Section, Spread, Table};
 
 const ROUNDS: usize = 21;
 const REQUESTS: u32 = 20_000;

@@ -2,9 +2,7 @@
 //!
 //! `./bench` runs everything and writes `docs/bench/`.
 
-pub mod alloc;
 pub mod client;
-pub mod clock;
 pub mod end_to_end;
 pub mod machine;
 pub mod offload;

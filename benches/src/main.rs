@@ -1,15 +1,14 @@
 //! `./bench`: measures, and writes what came of it into `docs/bench/`.
 
-use std::{error::Error, fs, path::PathBuf, process::ExitCode};
+use std::{error::Error, fs, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 use ryw_bench::{
-    client, end_to_end, machine, offload,
-    overhead::{self, baseline, counts},
-    positions, readme, redis,
+    client, end_to_end, machine, offload, overhead, positions, readme, redis,
     report::{Section, goals, markdown},
     store,
 };
+use ryw_costs::counts;
 
 /// Measures tower-ryw beside what it is compared with.
 #[derive(Debug, Parser)]
@@ -32,12 +31,6 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Compares allocations and instructions with what was committed.
-    Counts {
-        /// Commits to what they are now.
-        #[arg(long)]
-        update: bool,
-    },
     /// What valgrind runs.
     #[command(hide = true)]
     Watched {
@@ -58,39 +51,12 @@ const SECTIONS: [(&str, Run); 7] = [
     ("client", client::run),
 ];
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     match &options.command {
-        Some(Command::Watched { case }) => counts::watched(case.as_deref())?,
-        Some(Command::Counts { update }) => return compare(*update),
-        None => measure(&options)?,
+        Some(Command::Watched { case }) => counts::watched(case.as_deref()),
+        None => measure(&options),
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn compare(update: bool) -> Result<ExitCode, Box<dyn Error>> {
-    let mut now = counts::allocations()?;
-    if counts::has_valgrind() {
-        counts::instructions(&mut now)?;
-    } else {
-        println!("valgrind is not there: only allocations are counted");
-    }
-    for (id, counts) in &now {
-        let instructions = counts.instructions.map_or_else(|| "–".to_owned(), |count| format!("{count:.0}"));
-        println!(
-            "{id:<26} {:>6.2} allocations {:>7.0} bytes {instructions:>7} instructions",
-            counts.allocations, counts.bytes
-        );
-    }
-    if update {
-        baseline::update(&now)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let found = baseline::regressions(&now, &baseline::committed()?);
-    for line in &found {
-        eprintln!("{line}");
-    }
-    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn measure(Options { quick, out, readme, only, .. }: &Options) -> Result<(), Box<dyn Error>> {

@@ -8,12 +8,11 @@ use std::{
     time::Duration,
 };
 
+use ryw_costs::{alloc::allocated, clock::each};
 use tokio::time::Instant;
 use tower_ryw::{ClusterId, Epoch, LocalStore, MarkStore, Marks, Position, SubjectKey, Update};
 
 use crate::{
-    alloc::allocated,
-    clock::each,
     plot::{Lines, Series},
     report::{Cell, Goal, Section, Spread, Table, number},
 };

@@ -58,6 +58,11 @@ pub(crate) enum Fault {
         instance: usize,
         hold: Duration,
     },
+    /// An instance is killed, and comes back with a wall clock that is wrong by so many seconds. It stays so.
+    SkewClock {
+        instance: usize,
+        seconds: i64,
+    },
     /// An instance can't reach Redis.
     CutStore {
         hold: Duration,
@@ -132,7 +137,7 @@ fn failover(kind: u32, rng: &mut fastrand::Rng) -> Failover {
     }
 }
 
-const KINDS: u32 = 14;
+const KINDS: u32 = 15;
 
 fn minor(kind: u32, rng: &mut fastrand::Rng) -> Fault {
     let standby = rng.usize(..STANDBYS);
@@ -151,7 +156,8 @@ fn minor(kind: u32, rng: &mut fastrand::Rng) -> Fault {
         10 => Fault::Flush,
         11 => Fault::KillStore { hold: ms(rng, 50, 500) },
         12 => Fault::FreezeStore { hold: ms(rng, 200, 800) },
-        _ => Fault::Evict { hold: ms(rng, 500, 1500) },
+        13 => Fault::Evict { hold: ms(rng, 500, 1500) },
+        _ => Fault::SkewClock { instance, seconds: rng.i64(-3600..=3600) },
     }
 }
 
@@ -174,6 +180,7 @@ impl Fault {
             Self::KillPrimary { .. } => "primary killed",
             Self::FreezeStandby { .. } => "standby frozen",
             Self::KillInstance { .. } => "instance killed",
+            Self::SkewClock { .. } => "clock set wrong",
             Self::CutStore { .. } => "instance cut off from Redis",
             Self::CutDatabase { .. } => "instance cut off from PostgreSQL",
             Self::Flush => "Redis emptied",
@@ -200,7 +207,7 @@ impl Fault {
             | Self::KillStore { hold }
             | Self::FreezeStore { hold }
             | Self::Evict { hold } => *hold,
-            Self::Failover(_) | Self::Flush => Duration::ZERO,
+            Self::Failover(_) | Self::SkewClock { .. } | Self::Flush => Duration::ZERO,
         }
     }
 
@@ -222,6 +229,7 @@ impl fmt::Display for Fault {
             | Self::KillStandby { standby, .. }
             | Self::FreezeStandby { standby, .. } => write!(f, " ({standby})")?,
             Self::KillInstance { instance, .. } => write!(f, " ({instance})")?,
+            Self::SkewClock { instance, seconds } => write!(f, " by {seconds:+} s ({instance})")?,
             _ => {}
         }
         if self.hold().is_zero() { Ok(()) } else { write!(f, " for {} ms", self.hold().as_millis()) }
@@ -247,7 +255,7 @@ mod tests {
         for seed in 0..50 {
             let plan = plan(seed, LENGTH, 30);
             let names: BTreeSet<&str> = plan.iter().map(Fault::name).collect();
-            assert_eq!(names.len(), 17, "{names:?}");
+            assert_eq!(names.len(), 18, "{names:?}");
             let mut failovers = plan.iter().filter(|fault| matches!(fault, Fault::Failover(_)));
             assert_eq!(failovers.clone().count(), 30);
             assert!(matches!(failovers.next_back(), Some(Fault::Failover(Failover::Lossy(_)))));

@@ -3,6 +3,7 @@
 //! Lists and registers in PostgreSQL, behind the real layer with marks in a real Redis. Every answer tells which server it
 //! came from. The routes below `/naive` are not behind the layer: what they let through is what the rest is measured by.
 
+mod clock;
 mod routes;
 mod sql;
 
@@ -47,6 +48,9 @@ pub(crate) struct Options {
     /// The keys that tokens are signed with
     #[arg(long, value_name = "KEYS")]
     keys: String,
+    /// How far its wall clock is ahead of this machine's
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
+    clock_ahead: i64,
 }
 
 fn named(text: &str) -> Result<(String, String), String> {
@@ -56,6 +60,7 @@ fn named(text: &str) -> Result<(String, String), String> {
 
 /// Serves until standard input ends, which it does with the process that started this one, however that ends.
 pub(crate) async fn serve(options: &Options) -> Result<(), Error> {
+    clock::set_ahead(options.clock_ahead);
     let pool = pool(options).await?;
     let store = RedisStore::builder().connect_lazy(options.redis.as_str()).map_err(Error::with("the Redis URL"))?;
     let keys = Keyring::parse(&options.keys).map_err(Error::with("the keys"))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ryw_testing::proxy::{Direction, Proxy};
 use tokio::{task::block_in_place, time::sleep};
 
-use super::{World, server_error};
+use super::{Instance, World, server_error};
 use crate::{error::Error, plan::Fault};
 
 /// Between two faults, so that most of them meet a system that had a moment to recover.
@@ -54,12 +54,15 @@ pub(crate) async fn inject(world: &mut World, fault: Fault) -> Result<(), Error>
             block_in_place(|| server.thaw()).map_err(server_error)?;
         }
         Fault::KillInstance { instance, hold } => {
-            let instance = world
-                .instances
-                .get_mut(instance)
-                .ok_or_else(|| Error::new("no such instance", instance.to_string()))?;
+            let instance = world.instance(instance)?;
             instance.kill().await?;
             sleep(hold).await;
+            instance.start().await?;
+        }
+        Fault::SkewClock { instance, seconds } => {
+            let instance = world.instance(instance)?;
+            instance.kill().await?;
+            instance.set_clock(seconds);
             instance.start().await?;
         }
         Fault::CutStore { hold } => cut([&world.to_redis], hold).await,
@@ -96,6 +99,10 @@ impl World {
     fn standby(&self, number: usize) -> Result<&str, Error> {
         let name = self.standbys.get(number).ok_or_else(|| Error::new("no such standby", number.to_string()))?;
         Ok(name)
+    }
+
+    fn instance(&mut self, number: usize) -> Result<&mut Instance, Error> {
+        self.instances.get_mut(number).ok_or_else(|| Error::new("no such instance", number.to_string()))
     }
 
     fn replication(&self, standby: usize) -> Result<&Proxy, Error> {

@@ -23,6 +23,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Instance {
     port: u16,
     arguments: Vec<String>,
+    /// How many seconds its wall clock is ahead.
+    clock_ahead: i64,
     log: PathBuf,
     process: Option<Child>,
 }
@@ -33,7 +35,8 @@ impl Instance {
         // Free now, and nobody else on this machine is likely to be given it in the next moment.
         let port = TcpListener::bind(("127.0.0.1", 0)).await.and_then(|listener| listener.local_addr());
         let port = port.map_err(Error::with("no free port"))?.port();
-        Ok(Self { port, arguments, log: folder.join(format!("instance-{number}.log")), process: None })
+        let log = folder.join(format!("instance-{number}.log"));
+        Ok(Self { port, arguments, clock_ahead: 0, log, process: None })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -65,6 +68,7 @@ impl Instance {
             Command::new(std::env::current_exe()?)
                 .arg("serve")
                 .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+                .arg(format!("--clock-ahead={}", self.clock_ahead))
                 .args(&self.arguments)
                 .stdin(Stdio::piped())
                 .stdout(log.try_clone()?)
@@ -76,6 +80,11 @@ impl Instance {
         });
         self.process = Some(started.map_err(cannot)?);
         Ok(())
+    }
+
+    /// Its wall clock is wrong by so much from its next start on.
+    pub(crate) fn set_clock(&mut self, seconds_ahead: i64) {
+        self.clock_ahead = seconds_ahead;
     }
 
     /// As a crash would.

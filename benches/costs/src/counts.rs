@@ -9,11 +9,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::{
+    alloc::allocated,
     bench::{Bench, measured},
     cases::Cases,
 };
-use crate::alloc::allocated;
 
 /// Requests that are counted together.
 const REQUESTS: usize = 64;
@@ -83,7 +83,7 @@ pub fn has_valgrind() -> bool {
 
 /// Adds the instructions: runs this very program once more, under callgrind.
 pub fn instructions(all: &mut All) -> Result<(), Box<dyn Error>> {
-    let directory = std::env::temp_dir().join(format!("ryw-bench-{}", std::process::id()));
+    let directory = std::env::temp_dir().join(format!("ryw-costs-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let counted = count_in(&directory, all);
     std::fs::remove_dir_all(&directory)?;
@@ -91,7 +91,7 @@ pub fn instructions(all: &mut All) -> Result<(), Box<dyn Error>> {
 }
 
 fn count_in(directory: &Path, all: &mut All) -> Result<(), Box<dyn Error>> {
-    let function = "ryw_bench::overhead::bench::measured";
+    let function = "ryw_costs::bench::measured";
     let out = directory.join("callgrind");
     let status = Command::new("valgrind")
         .args(["--tool=callgrind", "--quiet", "--combine-dumps=yes"])

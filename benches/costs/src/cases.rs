@@ -16,7 +16,7 @@ use tower_http::{
 use tower_ryw::{RywContext, RywLayer};
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
 
-use super::bench::{Answer, Asked, Bench, answered, bench, handler};
+use crate::bench::{Answer, Asked, Bench, answered, bench, handler};
 
 /// One line of the table.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, error::Error, fs, path::PathBuf};
 
-use super::counts::{All, Counts};
+use crate::counts::{All, Counts};
 
 /// Where they are.
 fn file() -> PathBuf {

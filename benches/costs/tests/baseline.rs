@@ -1,6 +1,6 @@
-//! No request allocates more than it did: `cargo run --release -p ryw-bench -- counts --update` commits to new counts.
+//! No request allocates more than it did: `cargo run --release -p ryw-costs -- --update` commits to new counts.
 
-use ryw_bench::overhead::{baseline, counts};
+use ryw_costs::{baseline, counts};
 
 #[test]
 fn no_request_allocates_more_than_was_committed() {

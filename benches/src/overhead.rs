@@ -1,13 +1,9 @@
 //! What a layer adds to a request: in time, in instructions, and in allocations.
 
-pub mod baseline;
-pub mod bench;
-pub mod cases;
-pub mod counts;
-
 use std::{collections::BTreeMap, error::Error, time::Duration};
 
-use self::{bench::time, cases::Cases};
+use ryw_costs::{bench::time, cases::Cases, counts};
+
 use crate::{
     plot::Bars,
     report::{Cell, Goal, Section, Spread, Table, number},
