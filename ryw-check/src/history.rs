@@ -42,6 +42,11 @@ impl Op {
     pub(crate) fn is_answered_read(&self) -> bool {
         matches!(self.f, Function::Read | Function::Snap) && self.count > 0
     }
+
+    /// Whether both were under way at some time, be it an instant.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.inv <= other.ret && other.inv <= self.ret
+    }
 }
 
 /// What a read returned for one key.

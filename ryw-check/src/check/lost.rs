@@ -81,7 +81,7 @@ impl Lost {
             learned.extend(self.carried(h, *send, op.ret, resets).map(|(value, _)| (value, Kind::Causal)));
         }
         join(&mut owed, &learned);
-        if op.is_answered_read() && !mine().any(|reset| overlap(reset, op)) {
+        if op.is_answered_read() && !mine().any(|reset| reset.overlaps(op)) {
             self.judge(h, number, &owed, found);
         }
         if op.is_write() && op.out == Outcome::Ok && self.missing.contains(&op.target) {
@@ -113,7 +113,7 @@ impl Lost {
         owed.into_iter().flatten().copied().filter(move |(value, _)| {
             let op = &h.ops[from as usize];
             let mut told = resets[op.session as usize].iter().map(|reset| &h.ops[*reset as usize]);
-            !told.any(|reset| overlap(reset, op) && reset.inv <= until && !is_later(h, reset, *value))
+            !told.any(|reset| reset.overlaps(op) && reset.inv <= until && !is_later(h, reset, *value))
         })
     }
 
@@ -151,10 +151,6 @@ fn last_reads(h: &History) -> Vec<u64> {
         }
     }
     last
-}
-
-pub(crate) fn overlap(one: &Op, other: &Op) -> bool {
-    one.inv <= other.ret && other.inv <= one.ret
 }
 
 /// Whether the value was written in the epoch of a reset or after it, so that it was lost later, and not told yet.

@@ -4,7 +4,6 @@ use super::Sweep;
 use crate::{
     check::{
         clock::Part,
-        lost::overlap,
         owed::{Event, Past},
         promises,
         unordered::overwritten,
@@ -138,7 +137,7 @@ impl Sweep<'_> {
 
     /// Whether the session was told of a loss by an answer that overlaps this operation, or is its own.
     pub(super) fn is_told_meanwhile(&self, op: &Op) -> bool {
-        self.resets[op.session as usize].iter().any(|reset| overlap(&self.h.ops[*reset as usize], op))
+        self.resets[op.session as usize].iter().any(|reset| self.h.ops[*reset as usize].overlaps(op))
     }
 }
 
