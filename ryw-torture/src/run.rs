@@ -1,13 +1,13 @@
 //! One run, from its start to its verdict.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, time::Duration};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ryw_check::Verdict;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant, interval, sleep},
+    time::{Instant, interval, timeout},
 };
 
 use crate::{
@@ -22,6 +22,9 @@ use crate::{
     verdict::{Limits, judge},
     world::{World, inject},
 };
+
+/// How often it is looked at how things are going.
+const TICK: Duration = Duration::from_millis(200);
 
 /// What to do.
 #[derive(Args, Clone, Debug)]
@@ -69,13 +72,6 @@ pub(crate) struct Injected {
     pub(crate) fault: Fault,
     pub(crate) from: Duration,
     pub(crate) until: Duration,
-}
-
-/// Why the load ended.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    Planned,
-    Found(String),
 }
 
 pub(crate) async fn run(options: &Options) -> Result<Verdict, Error> {
@@ -133,10 +129,10 @@ async fn observed(options: &Options, seed: u64, world: &mut Option<World>) -> Re
     let sampler = Sampler::start(world.as_ref().map(World::nodes).unwrap_or_default(), load.shared().clone());
     let mut injected = Vec::new();
     let bar = progress_bar(length);
-    let end = tokio::select! {
-        broken = broken(world.as_mut(), &faults, length, start, &mut injected) => broken.map(|()| End::Planned)?,
-        end = watched(&load, &bar, start) => end,
-    };
+    tokio::select! {
+        broken = broken(world.as_mut(), &faults, length, &load, start, &mut injected) => broken?,
+        never = shown(&load, &bar, start) => match never {},
+    }
     bar.finish_and_clear();
     load.stop().await;
     let took = start.elapsed();
@@ -164,47 +160,61 @@ async fn observed(options: &Options, seed: u64, world: &mut Option<World>) -> Re
     let picture = timeline::draw(&samples, &injected, took);
     std::fs::write(options.out.join("timeline.svg"), picture).map_err(Error::with("can't write the picture"))?;
     println!("written to {}", options.out.display());
-    Ok(match end {
-        End::Found(found) => {
+    Ok(match load.found() {
+        Some(found) => {
             println!("the check that goes along stopped the run: {found}");
             Verdict::Violated
         }
-        End::Planned => judged.verdict,
+        None => judged.verdict,
     })
 }
 
-/// Does what the plan says, or lets the time pass where there is none.
+/// Does what the plan says, or lets the time pass where there is none. What was broken is whole again when this ends, also where
+/// something was found before.
 async fn broken(
     world: Option<&mut World>,
     faults: &[Fault],
     length: Duration,
+    load: &Load,
     start: Instant,
     injected: &mut Vec<Injected>,
 ) -> Result<(), Error> {
     // For all sessions to have begun.
-    sleep(Duration::from_secs(1)).await;
+    pass(load, Duration::from_secs(1)).await;
     if let Some(world) = world {
         for fault in faults {
+            if load.found().is_some() {
+                return Ok(());
+            }
             let from = start.elapsed();
             inject(world, *fault).await.map_err(|error| Error::new(format!("during {fault}"), error))?;
             injected.push(Injected { fault: *fault, from, until: start.elapsed() });
         }
     }
-    sleep(length.saturating_sub(start.elapsed())).await;
+    pass(load, length.saturating_sub(start.elapsed())).await;
     // For everybody to be told of what the last one lost.
-    sleep(Duration::from_secs(2)).await;
+    pass(load, Duration::from_secs(2)).await;
     Ok(())
 }
 
-/// Ends when something was found.
-async fn watched(load: &Load, bar: &ProgressBar, start: Instant) -> End {
-    let mut ticks = interval(Duration::from_millis(200));
+/// Lets time pass until something is found.
+async fn pass(load: &Load, time: Duration) {
+    let found = async {
+        let mut ticks = interval(TICK);
+        while load.found().is_none() {
+            ticks.tick().await;
+        }
+    };
+    // The time being over is no failure.
+    let _ = timeout(time, found).await;
+}
+
+/// Shows how far it is.
+async fn shown(load: &Load, bar: &ProgressBar, start: Instant) -> Infallible {
+    let mut ticks = interval(TICK);
     let mut before = (0, start);
     loop {
         ticks.tick().await;
-        if let Some(found) = load.found() {
-            return End::Found(found);
-        }
         let now = Instant::now();
         let (ops, sums) = (load.shared().history.len(), load.shared().stats.sums());
         if now.duration_since(before.1) > Duration::from_secs(1) {

@@ -17,19 +17,19 @@ struct Folders {
     temporary: PathBuf,
 }
 
-fn torture(arguments: &[&str]) -> (Command, Folders) {
+fn torture(seed: &str, arguments: &[&str]) -> (Command, Folders) {
     let all = tempfile::tempdir().unwrap();
     // The servers' user has to get through.
     fs::set_permissions(all.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let (out, temporary) = (all.path().join("out"), all.path().join("temporary"));
     fs::create_dir(&temporary).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ryw-torture"));
-    command.args(["--sessions", "8", "--seed", "1", "--out"]).arg(&out).args(arguments).env("TMPDIR", &temporary);
+    command.args(["--sessions", "8", "--seed", seed, "--out"]).arg(&out).args(arguments).env("TMPDIR", &temporary);
     (command, Folders { _all: all, out, temporary })
 }
 
 fn run(arguments: &[&str]) -> (Output, Folders) {
-    let (mut command, folders) = torture(arguments);
+    let (mut command, folders) = torture("1", arguments);
     let output = command.output().unwrap();
     folders.assert_empty();
     (output, folders)
@@ -79,6 +79,18 @@ fn a_run_past_the_layer_is_stopped_and_violated() {
     assert!(printed.contains("RYW session"), "the checker finds it as well: {printed}");
 }
 
+/// Reads that waited in vain are served all the same, and found out while a standby is paused: it has to go on for the end to be read.
+#[test]
+fn what_is_found_while_something_is_broken_is_told_when_it_is_whole_again() {
+    let (mut command, folders) = torture("55", &["--seconds", "30", "--failovers", "0"]);
+    let output = command.env("RYW_SEEDED_BUG", "timeout_open").output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(printed.contains("the check that goes along stopped the run"), "{printed}");
+    assert!(fs::read_to_string(folders.out.join("plan.txt")).unwrap().starts_with("replay pause"));
+    folders.assert_empty();
+}
+
 #[test]
 fn a_run_below_its_floors_is_void() {
     let (output, _folders) = run(&["--seconds", "3", "--failovers", "0", "--min-failovers", "1"]);
@@ -89,7 +101,7 @@ fn a_run_below_its_floors_is_void() {
 
 /// A run that has got to its load.
 fn started() -> (Child, Folders) {
-    let (mut command, folders) = torture(&["--seconds", "600", "--failovers", "0"]);
+    let (mut command, folders) = torture("1", &["--seconds", "600", "--failovers", "0"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
