@@ -10,7 +10,8 @@ use crate::{
 /// Where a key's version order comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// The longest final list, or the longest that was read when there is none.
+    /// The longest final list. Without one the longest that was read, and behind it what was acknowledged and never read: then nothing
+    /// says what a loss took.
     List,
     /// Row versions.
     Rows,
@@ -72,6 +73,11 @@ impl Order {
         h.visible(seen).map(|value| self.rank[value as usize]).max()
     }
 
+    /// Whether a `final` says what survived.
+    pub(crate) fn has_final(&self, key: u32) -> bool {
+        self.end[key as usize].is_some_and(|end| end.is_final)
+    }
+
     /// Whether a list is a prefix of the surviving one.
     pub(crate) fn is_main(&self, h: &History, node: u32) -> bool {
         node == NONE || self.main_depth[node as usize] == h.trie.depth(node)
@@ -113,6 +119,13 @@ impl Order {
                 on_main[node as usize] = true;
                 self.rank[h.trie.value(node) as usize] = h.trie.depth(node);
                 node = h.trie.parent(node);
+            }
+        }
+        for (value, known) in h.values.iter().enumerate() {
+            let acknowledged = h.ops.get(known.writer as usize).is_some_and(|op| op.out == Outcome::Ok);
+            let is_unread = self.source[known.key as usize] == Source::List && self.rank[value] == 0;
+            if acknowledged && is_unread && !self.has_final(known.key) {
+                self.rank[value] = self.end[known.key as usize].map_or(0, |end| end.version) + 1;
             }
         }
         for node in 0..h.trie.len() as u32 {

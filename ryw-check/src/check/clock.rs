@@ -48,6 +48,11 @@ impl Layout {
         }
     }
 
+    /// Takes all of another past for known to be lost unless it survived.
+    pub(crate) fn join_told(self, clock: &mut [u32], other: &[u32]) {
+        join(&mut clock[self.told..], self.part(other, Part::Causal));
+    }
+
     /// What a message carries is no part of the session order.
     pub(crate) fn join_message(self, clock: &mut [u32], other: &[u32]) {
         join(&mut clock[self.causal..], &other[self.causal..]);

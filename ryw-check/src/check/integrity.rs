@@ -92,7 +92,9 @@ fn branches(h: &History, order: &Order, found: &mut Vec<Finding>) {
     let mut reported = HashSet::new();
     for (number, op) in (0..).zip(&h.ops) {
         for seen in h.seen(op).iter().filter(|seen| h.keys[seen.key as usize].kind == KeyKind::List) {
-            let allowed = op.f != Function::Final && last_reset.is_some_and(|last| last >= op.inv);
+            // Without a final list nobody knows which of two is dead.
+            let told = |last: u64| last >= op.inv || !order.has_final(seen.key);
+            let allowed = op.f != Function::Final && last_reset.is_some_and(told);
             if order.is_main(h, seen.place) || allowed || !promises(op.level, Kind::Fork) {
                 continue;
             }

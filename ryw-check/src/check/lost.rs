@@ -1,5 +1,4 @@
-//! Acknowledged list elements that are not in the surviving list, or in none that was read where no `final` says what survived: owed
-//! until their session was told of a loss.
+//! Acknowledged list elements that did not survive: owed until their session was told.
 //!
 //! What is owed travels along sessions, reads and messages as a set, which is empty but after a loss; a reset empties it, but for
 //! what was written in an epoch that the reset cannot be about. So a message that was sent after a reset carries nothing of what its sender knew to be lost.
@@ -17,40 +16,34 @@ use crate::{
     report::Kind,
 };
 
-/// Missing values, with the kind of violation it is not to show them.
+/// Lost values, with the kind of violation it is not to show them.
 type Owed = Option<Rc<BTreeSet<(u32, Kind)>>>;
 
 #[derive(Debug)]
 pub(crate) struct Lost {
-    missing: HashSet<u32>,
-    /// Keys of which a `final` says what is lost for ever.
-    ended: Vec<bool>,
+    lost: HashSet<u32>,
     sessions: Vec<Owed>,
-    /// What is lost for ever, of which a session was told.
     told: Vec<BTreeSet<u32>>,
     /// What was owed when an operation was invoked.
     invoked: HashMap<u32, Owed>,
 }
 
 impl Lost {
-    /// `None` where nothing is missing, as in most histories.
+    /// `None` where nothing is lost, as in most histories.
     pub(crate) fn new(h: &History, order: &Order) -> Option<Self> {
-        let ended: Vec<bool> = order.end.iter().map(|end| end.is_some_and(|end| end.is_final)).collect();
-        let last_read = last_reads(h);
-        let is_missing = |value: u32| {
+        let is_lost = |value: u32| {
             let known = &h.values[value as usize];
-            let key = known.key as usize;
-            let unread = order.source[key] == Source::List && order.rank[value as usize] == 0;
-            let acknowledged = h.ops.get(known.writer as usize).filter(|write| write.out == Outcome::Ok);
-            unread && acknowledged.is_some_and(|write| ended[key] || write.ret < last_read[key])
+            let ended = order.has_final(known.key);
+            let acknowledged = h.ops.get(known.writer as usize).is_some_and(|op| op.out == Outcome::Ok);
+            order.source[known.key as usize] == Source::List && ended && acknowledged && order.rank[value as usize] == 0
         };
-        let missing: HashSet<u32> = (0..h.values.len() as u32).filter(|value| is_missing(*value)).collect();
-        if missing.is_empty() {
+        let lost: HashSet<u32> = (0..h.values.len() as u32).filter(|value| is_lost(*value)).collect();
+        if lost.is_empty() {
             return None;
         }
         let sessions = vec![None; h.sessions.len()];
         let told = vec![BTreeSet::new(); h.sessions.len()];
-        Some(Self { missing, ended, sessions, told, invoked: HashMap::new() })
+        Some(Self { lost, sessions, told, invoked: HashMap::new() })
     }
 
     pub(crate) fn invoke(&mut self, number: u32, op: &Op) {
@@ -72,7 +65,7 @@ impl Lost {
             for value in h.visible(*seen) {
                 let writer = h.values[value as usize].writer;
                 learned.extend(self.carried(h, writer, op.ret, resets).map(|(value, kind)| (value, elsewhere(kind))));
-                if self.missing.contains(&value) {
+                if self.lost.contains(&value) {
                     learned.insert((value, Kind::Mr));
                 }
             }
@@ -84,7 +77,7 @@ impl Lost {
         if op.is_answered_read() && !mine().any(|reset| reset.overlaps(op)) {
             self.judge(h, number, &owed, found);
         }
-        if op.is_write() && op.out == Outcome::Ok && self.missing.contains(&op.target) {
+        if op.is_write() && op.out == Outcome::Ok && self.lost.contains(&op.target) {
             learned.insert((op.target, Kind::Ryw));
         }
         if !mine().any(|reset| (op.inv..=op.ret).contains(&reset.ret)) {
@@ -94,8 +87,7 @@ impl Lost {
             && let Some(all) = self.sessions[session].take()
         {
             let (later, told): (BTreeSet<_>, BTreeSet<_>) = all.iter().partition(|(value, _)| is_later(h, op, *value));
-            let lost = told.into_iter().map(|(value, _)| value);
-            self.told[session].extend(lost.filter(|value| self.ended[h.values[*value as usize].key as usize]));
+            self.told[session].extend(told.iter().map(|(value, _)| *value));
             join(&mut self.sessions[session], &later);
         }
     }
@@ -127,7 +119,7 @@ impl Lost {
                 .flat_map(|owed| owed.iter())
                 .find(|(value, kind)| of_key(*value) && promises(op.level, *kind) && !contains(*value));
             if let Some((value, kind)) = missing {
-                let what = "a read lacks a write that is owed until the session is told of its loss";
+                let what = "a read lacks a lost write that is owed until the session is told of the loss";
                 let mut finding = Finding::new(*kind, seen.key, &[h.values[*value as usize].writer, number], what);
                 finding.incomplete = *kind != Kind::Ryw;
                 found.push(finding);
@@ -139,18 +131,6 @@ impl Lost {
             }
         }
     }
-}
-
-/// When somebody was last answered what a key is; 0 where it never was.
-fn last_reads(h: &History) -> Vec<u64> {
-    let mut last = vec![0; h.keys.len()];
-    for op in h.ops.iter().filter(|op| op.is_answered_read()) {
-        for seen in h.seen(op) {
-            let last: &mut u64 = &mut last[seen.key as usize];
-            *last = (*last).max(op.ret);
-        }
-    }
-    last
 }
 
 /// Whether the value was written in the epoch of a reset or after it, so that it was lost later, and not told yet.

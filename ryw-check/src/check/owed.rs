@@ -82,9 +82,10 @@ impl KeyEvents {
         level: Level,
         lacks: impl Fn(&Event) -> bool,
     ) -> Option<(Kind, Event)> {
-        self.first(past, level, |events, _, until| {
+        self.first(past, level, |events, told, until| {
             let end = events.partition_point(|event| event.index < until);
-            events[..end].iter().rev().find(|event| lacks(event)).copied()
+            let from = events.partition_point(|event| event.index < told).min(end);
+            events[from..end].iter().rev().find(|event| lacks(event)).copied()
         })
     }
 
@@ -96,9 +97,12 @@ impl KeyEvents {
         writes_only: bool,
         lacks: impl Fn(&Event) -> bool,
     ) -> Option<u32> {
-        let reads = |track: &Track| if writes_only { 0 } else { track.reads.len() };
-        let events = self.tracks.iter().flat_map(|track| track.writes.iter().chain(&track.reads[..reads(track)]));
-        events.filter(|event| h.ops[event.op as usize].ret < before).find(|event| lacks(event)).map(|event| event.op)
+        let until = |events: &[Event]| events.partition_point(|event| h.ops[event.op as usize].ret < before);
+        let search =
+            |events: &[Event]| events[..until(events)].iter().rev().find(|event| lacks(event)).map(|event| event.op);
+        self.tracks
+            .iter()
+            .find_map(|track| search(&track.writes).or_else(|| if writes_only { None } else { search(&track.reads) }))
     }
 
     fn first(

@@ -156,7 +156,7 @@ pub(crate) fn case(rng: &mut fastrand::Rng) -> Case {
     if rng.u8(..15) == 0 {
         case.list.pop();
     }
-    case.without_final = rng.u8(..5) == 0;
+    case.without_final = !resets && rng.u8(..4) == 0;
     if case.without_final {
         let read = case.ops.iter().filter(|op| op.f == F::Read && op.key == LIST && matches!(op.out, "ok" | "reset"));
         case.list = read

@@ -41,6 +41,28 @@ const CASES: &[(&str, &str, &str)] = &[
         "",
     ),
     (
+        "told of a loss without a final list, of which others had read more",
+        "1 a append k 1 0-1; 2 a append k 2 2-3; 3 a read k 1,2 6-7; 4 a read k 1 8-9 reset; 5 a read k 1 12-13 @SESSION",
+        "",
+    ),
+    (
+        "another branch after a loss without a final list",
+        "1 a append k 1 0-1; 2 a append k 2 2-3; 3 a append k 3 4-5; 4 a read k 1,2,3 6-7; 5 b read k 1 12-13 @EVENTUAL reset; \
+         6 c append k 5 14-15; 7 c read k 1,5 16-17 @STRONG; 8 b read k 1,5 18-19 reset; 9 b read k 1,5 20-21",
+        "",
+    ),
+    (
+        "not told of a loss without a final list",
+        "1 a append k 1 0-1; 2 b read k [] 2-3 reset; 3 a read k [] 4-5; 4 b read k [] 6-7 @STRONG",
+        "RYW 1 3",
+    ),
+    ("strong without a final list", "1 a append k 1 0-1; 2 b read k [] 2-3 @STRONG", "STALE 1 2"),
+    (
+        "a write under way while another tab is told, without a final list",
+        "1 a append k 1 0-1; 2 a append j 2 2-9; 3 a read k [] 4-5 reset; 4 b read j 2 10-11 @SESSION; 5 b read k [] 12-13 @SESSION",
+        "",
+    ),
+    (
         "mw without a final list",
         "1 a append k 1 0-1; 2 a append j 2 2-3; 3 b read j 2 4-5 @SESSION; 4 b read k [] 6-7 @SESSION",
         "MW 1 2 3 4",

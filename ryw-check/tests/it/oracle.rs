@@ -74,7 +74,13 @@ impl<'a> Oracle<'a> {
 
     fn position(&self, key: usize, v: i64) -> Option<i64> {
         match key {
-            LIST => self.case.list.iter().position(|x| *x == v).map(|at| at as i64 + 1),
+            LIST => {
+                let at = self.case.list.iter().position(|x| *x == v).map(|at| at as i64 + 1);
+                // What nobody has read, and was acknowledged, is there all the same: behind all that was.
+                let unread = self.case.without_final
+                    && self.case.ops.iter().any(|w| w.f == F::Write && w.key == LIST && w.v == v && w.out == "ok");
+                at.or(unread.then_some(self.case.list.len() as i64 + 1))
+            }
             ROWS => Some(v),
             _ => self.single_writer().iter().position(|x| *x == v).map(|at| at as i64 + 1),
         }

@@ -88,7 +88,8 @@ impl<'a> Change<'a> {
 
     pub(super) fn join(&mut self, key: &SubjectKey, now: Tick, marks: &Marks, held_until: Tick) {
         self.expire_few(now);
-        let slot = match self.find(key) {
+        let known = self.find(key);
+        let slot = match known {
             Some(slot) => {
                 self.unlink(slot);
                 slot
@@ -98,10 +99,17 @@ impl<'a> Change<'a> {
         self.add_marks(slot, marks);
         let entry = self.entry(slot);
         entry.touched.set(now.0);
-        entry.held_until.set(entry.held_until.get().max(held_until.0));
+        let before = entry.held_until.tick();
+        let mut until = before.max(held_until);
         if marks.is_unknown() {
+            // Whoever samples for what was unknown before must not settle this: the stamp has to be another one. While it is held,
+            // nobody samples for it.
+            if known.is_some() && until == before && before <= now {
+                until = Tick(before.0.saturating_add(1));
+            }
             entry.set_unknown(Unknown::Something);
         }
+        entry.held_until.set(until.0);
         self.link_newest(slot);
         if self.writer.len > self.writer.capacity {
             self.forget(self.oldest());

@@ -175,6 +175,20 @@ async fn a_hold_is_pending_then_unknown_until_settled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_unknown_again_is_not_settled_by_a_sample_for_what_was_before() {
+    let store = settled(10, 1);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    join(&store, 0, Marks::unknown(), None);
+    let loaded = load(&store, 0);
+    join(&store, 0, Marks::unknown(), None);
+    store.settle(&loaded.unsettled, Some(at(5))).now().unwrap().unwrap();
+    let again = load(&store, 0);
+    assert!(again.marks.is_unknown(), "{again:?}");
+    store.settle(&again.unsettled, Some(at(9))).now().unwrap().unwrap();
+    assert_eq!(load(&store, 0).marks, Marks::at(at(9)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn holds_and_unknowns_survive_eviction() {
     let store = settled(1, 2);
     join(&store, 0, Marks::unknown(), Some(Duration::from_secs(2)));

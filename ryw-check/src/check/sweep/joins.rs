@@ -10,7 +10,12 @@ impl Sweep<'_> {
     pub(super) fn join_message(&mut self, number: u32, op: &Op, clock: &mut [u32]) {
         let send = self.h.sends[op.msg as usize];
         match self.slots.get(send as usize) {
-            Some(slot) if *slot != NONE => self.layout.join_message(clock, self.arena.get(*slot)),
+            Some(slot) if *slot != NONE => {
+                self.layout.join_message(clock, self.arena.get(*slot));
+                if self.is_told_meanwhile(&self.h.ops[send as usize]) {
+                    self.layout.join_told(clock, self.arena.get(*slot));
+                }
+            }
             _ => self.out.future_reads.push((send, number)),
         }
     }
@@ -65,6 +70,10 @@ impl Sweep<'_> {
             return;
         }
         join(clock, self.arena.get(slot));
+        // It may have got to its server after its session had acknowledged a loss.
+        if self.is_told_meanwhile(write) {
+            self.layout.join_told(clock, self.arena.get(slot));
+        }
         let uses = &mut self.value_uses[value as usize];
         *uses = uses.saturating_sub(1);
         if *uses == 0 {

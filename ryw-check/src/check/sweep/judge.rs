@@ -1,5 +1,7 @@
 //! What a write or a read with a given past may not do.
 
+use std::collections::HashSet;
+
 use super::Sweep;
 use crate::{
     check::{
@@ -41,7 +43,7 @@ impl Sweep<'_> {
         let op = &self.h.ops[number as usize];
         let causal = self.layout.part(clock, Part::Causal);
         let told = match self.order.source[key as usize] {
-            Source::List => &[],
+            Source::List if self.order.has_final(key) => &[],
             _ if self.is_told_meanwhile(op) => causal,
             _ => self.layout.part(clock, Part::Told),
         };
@@ -77,9 +79,12 @@ impl Sweep<'_> {
             return;
         }
         if self.order.source[seen.key as usize] == Source::List && !self.order.is_main(self.h, seen.place) {
-            let lost = |value: u32| self.order.rank[value as usize] > 0 && !self.h.trie.contains(seen.place, value);
+            let shown: HashSet<u32> = self.h.visible(seen).collect();
+            let first_lacking = self.order.version(self.h, seen).unwrap_or(0) + 1;
+            let lost = |value: u32| self.order.rank[value as usize] > 0 && !shown.contains(&value);
             let lacks = |event: &Event| match self.h.ops[event.op as usize].is_write() {
                 true => lost(event.value),
+                false if self.order.is_main(self.h, event.value) => event.version >= first_lacking,
                 false => self.h.visible(Seen { key: seen.key, place: event.value }).any(lost),
             };
             if let Some((kind, event)) = events.missing_from(&past, op.level, lacks) {
@@ -87,7 +92,7 @@ impl Sweep<'_> {
                 let mut finding = Finding::new(kind, seen.key, &[event.op, number], missing(kind));
                 finding.incomplete = !matches!(kind, Kind::Ryw | Kind::Mr);
                 self.out.found.push(finding);
-            } else if let Some(before) = self.must_show_before(op)
+            } else if let Some(before) = self.must_show_before(seen.key, op)
                 && let Some(earlier) = events.long_ago(self.h, before, op.level == Level::Bounded, lacks)
             {
                 self.out.found.push(Finding::new(Kind::Stale, seen.key, &[earlier, number], OLD));
@@ -109,7 +114,7 @@ impl Sweep<'_> {
     }
 
     pub(super) fn judge_age(&mut self, number: u32, op: &Op, key: u32, version: u32) {
-        let Some(before) = self.must_show_before(op) else { return };
+        let Some(before) = self.must_show_before(key, op) else { return };
         let Some((_, newest, earlier)) = self.newest.newer(key, op.level == Level::Bounded, before, version) else {
             return;
         };
@@ -122,8 +127,9 @@ impl Sweep<'_> {
     }
 
     /// The time before which everything has to be shown, whoever did it.
-    fn must_show_before(&self, op: &Op) -> Option<u64> {
-        if !promises(op.level, Kind::Stale) {
+    fn must_show_before(&self, key: u32, op: &Op) -> Option<u64> {
+        let nobody_knows_the_end = self.order.source[key as usize] == Source::List && !self.order.has_final(key);
+        if !promises(op.level, Kind::Stale) || (nobody_knows_the_end && self.first_reset <= op.ret) {
             return None;
         }
         let bound = if op.level == Level::Strong { Some(0) } else { self.options.max_staleness };
