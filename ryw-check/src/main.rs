@@ -100,7 +100,10 @@ fn with_sources(error: &InputError) -> String {
 }
 
 fn floors(args: &Args) -> Floors {
-    let injected = |name: &str| args.fault.iter().filter(|(fault, _)| fault == name).map(|(_, count)| count).sum();
+    let injected = |name: &str| {
+        let counts = args.fault.iter().filter(|(fault, _)| fault == name).map(|(_, count)| *count);
+        counts.fold(0, u64::saturating_add)
+    };
     let fault = |(name, floor): &(String, u64)| Fault { name: name.clone(), count: injected(name), floor: *floor };
     Floors {
         temptations: args.min_temptations,

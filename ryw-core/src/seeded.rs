@@ -1,7 +1,7 @@
 //! Mistakes that the project's own tests can switch on, one at a time, to see which tests notice.
 //!
 //! Without the feature `seeded-bugs`, [`is_on`] is a constant, and nothing is left of a switch in the compiled code. With it,
-//! every switch is off until a test calls `set`. Not part of the public API.
+//! every switch is off until a test calls `set`, or names it in the environment. Not part of the public API.
 
 /// A guard that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,7 +174,7 @@ mod switch {
         ON.store(bug.map_or(0, |bug| bug as u8), Relaxed);
     }
 
-    /// Time since 1970 as a simulation has it; `None` outside of one.
+    /// Time since 1970 as a test has set it: `None` where none has.
     #[must_use]
     pub fn wall_clock() -> Option<Duration> {
         WALL_CLOCK.get().and_then(|clock| clock())

@@ -1,13 +1,14 @@
 //! Writing histories down as `ryw-check` reads them.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufWriter, Write},
     path::Path,
 };
 
 use parking_lot::Mutex;
-use ryw_check::Operation;
+use ryw_check::{Function, Operation};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -25,6 +26,8 @@ struct Lines {
     /// What answers said besides, by id.
     answers: Option<BufWriter<File>>,
     written: i64,
+    /// Every key that somebody wrote to, and whether it is a list.
+    keys: BTreeMap<String, bool>,
     failed: Option<std::io::Error>,
 }
 
@@ -36,7 +39,10 @@ impl Writer {
             Err(error) => Err(Error::new(format!("can't write {}", path.display()), error)),
         };
         let answers = answers.then(|| create(&path.with_extension("answers"))).transpose()?;
-        Ok(Self { start, file: Mutex::new(Lines { file: create(path)?, answers, written: 0, failed: None }) })
+        Ok(Self {
+            start,
+            file: Mutex::new(Lines { file: create(path)?, answers, written: 0, keys: BTreeMap::new(), failed: None }),
+        })
     }
 
     /// Nanoseconds since the run began.
@@ -54,6 +60,11 @@ impl Writer {
         let mut lines = self.file.lock();
         lines.written += 1;
         line.id = lines.written;
+        if let (Function::Append | Function::Put, Some(key)) = (line.f, &line.k)
+            && !lines.keys.contains_key(key)
+        {
+            lines.keys.insert(key.clone(), line.f == Function::Append);
+        }
         let written = serde_json::to_writer(&mut lines.file, &line).map_err(Into::into);
         if let Err(error) = written.and_then(|()| lines.file.write_all(b"\n")) {
             lines.failed.get_or_insert(error);
@@ -64,6 +75,11 @@ impl Writer {
             lines.failed.get_or_insert(error);
         }
         line.id
+    }
+
+    /// Every key that somebody has written to, and whether it is a list.
+    pub(crate) fn keys(&self) -> BTreeMap<String, bool> {
+        self.file.lock().keys.clone()
     }
 
     /// How many operations there are.
@@ -83,7 +99,7 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use ryw_check::{Function, Value};
+    use ryw_check::Value;
 
     use super::*;
 
@@ -109,6 +125,7 @@ mod tests {
         writer.write(Operation { k: Some("r".into()), val: register, ver: Some(5), ..op(Function::Read) });
         writer.write(Operation { k: Some("k".into()), val: list, ..Operation::new(Function::Final) });
         assert_eq!(writer.len(), 6);
+        assert_eq!(writer.keys(), [("k".to_owned(), true), ("r".to_owned(), false)].into());
         writer.finish().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let answers = std::fs::read_to_string(path.with_extension("answers")).unwrap();

@@ -35,7 +35,7 @@ pub(crate) struct Options {
     /// The same seed is the same plan of faults [default: a new one]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// How long, in seconds, about
+    /// How long, in seconds, about; longer where the failovers take longer, some 6 s each
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seconds: u64,
     /// How many failovers there are to be
@@ -45,7 +45,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 24)]
     sessions: usize,
     /// How many requests of a thousand clients cut short
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(..=1000))]
     cancelled: u32,
     /// Also have sessions at STRONG: they are not told of the loss of what they have only read, which is a violation
     #[arg(long)]
@@ -140,18 +140,19 @@ async fn observed(options: &Options, seed: u64, world: &mut Option<World>) -> Re
     drop(sampler);
 
     let shared = load.shared();
-    match world {
+    let unread = match world {
         Some(world) => {
             world.settle().await?;
             finals::read(&world.nodes(), &shared.history, &shared.control).await?;
+            0
         }
         None => load.read_finals().await,
-    }
+    };
     shared.history.finish()?;
     shared.control.finish()?;
     let sums = shared.stats.sums();
     let failovers = injected.iter().filter(|injected| matches!(injected.fault, Fault::Failover(_))).count() as u64;
-    let judged = judge(&options.out, &options.limits, &sums, failovers, controlled)?;
+    let judged = judge(&options.out, &options.limits, &sums, failovers, unread, controlled)?;
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     injected.iter().for_each(|injected| *counts.entry(injected.fault.name()).or_default() += 1);
     let summary = report::Summary { seed, took, judged: &judged, sums: &sums, faults: &counts };

@@ -51,6 +51,7 @@ pub(crate) fn judge(
     limits: &Limits,
     sums: &Sums,
     failovers: u64,
+    unread: u64,
     controlled: bool,
 ) -> std::result::Result<Result, Error> {
     let report = checked(&folder.join("history.jsonl"))?;
@@ -60,6 +61,9 @@ pub(crate) fn judge(
     let mut missed = floors.missed(&report);
     if !sums.is_answered() {
         missed.push("answers: nobody had one that was a success".to_owned());
+    }
+    if unread > 0 {
+        missed.push(format!("final states: {unread} keys could not be read"));
     }
     let ops = report.ops as u64;
     if ops < limits.min_ops {

@@ -178,9 +178,10 @@ async fn f28_a_recovery_conflict_passes_the_gate_again() {
         }
     }
     // In the words of the server, which writes them down before its client hears of it.
-    let log = r1.log_tail();
-    let cancelled = log.split("canceling statement due to conflict with recovery").skip(1);
-    assert_eq!(cancelled.filter(|rest| rest.contains("pg_sleep")).count(), 4, "{log}");
+    let log = r1.log();
+    let cancelled = log.split("ERROR:  canceling statement due to conflict with recovery").skip(1);
+    let sleeping = cancelled.filter(|after| after.split("LOG:  ").next().is_some_and(|said| said.contains("pg_sleep")));
+    assert_eq!(sleeping.count(), 4, "{log}");
 }
 
 async fn count_and_read(State(pool): State<RywPool>, Path(key): Path<String>) -> Result<String, StatusCode> {

@@ -27,9 +27,10 @@ pub fn many(
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
                 loop {
-                    let seed = next.fetch_add(1, Relaxed);
-                    let outcome = || run(seed, bug).map_err(|error| error.to_string());
-                    if seed >= seeds.end || sender.send((seed, outcome())).is_err() {
+                    let after = |seed: u64| (seed < seeds.end).then(|| seed + 1);
+                    let Ok(seed) = next.fetch_update(Relaxed, Relaxed, after) else { return };
+                    let outcome = run(seed, bug).map_err(|error| error.to_string());
+                    if sender.send((seed, outcome)).is_err() {
                         return;
                     }
                 }

@@ -26,11 +26,11 @@ impl Finding {
         let session = ops.iter().rev().map(|op| op.session).find(|session| *session != NONE);
         let mut why = self.what.to_owned();
         if self.key != NONE {
-            why = format!("key {}: {why}", h.key_names.text(self.key));
+            why = format!("key {}: {why}", h.key_names.text(self.key).escape_debug());
         }
         for op in &ops {
             if op.node != NONE {
-                why += &format!("; {} answered by {}", op.id, h.nodes.text(op.node));
+                why += &format!("; {} answered by {}", op.id, h.nodes.text(op.node).escape_debug());
                 if let Some(epoch) = op.epoch {
                     why += &format!(" in epoch {epoch}");
                 }

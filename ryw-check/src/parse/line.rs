@@ -14,6 +14,9 @@ use crate::error::Problem;
 const FIELDS: [&str; 16] =
     ["id", "s", "tab", "f", "k", "v", "val", "ver", "prev", "inv", "ret", "out", "msg", "level", "node", "epoch"];
 
+/// Of a wrong name, no more is repeated.
+const LONGEST_NAME: usize = 32;
+
 /// Reads one line; on failure also says in which column.
 pub(crate) fn parse_line(text: &str) -> Result<Line<'_>, (usize, Problem)> {
     let mut field = "?";
@@ -56,7 +59,8 @@ impl<'de> Visitor<'de> for LineSeed<'_> {
         while let Some(Text(name)) = entries.next_key()? {
             *self.field = "?";
             let Some(at) = FIELDS.iter().position(|field| *field == name) else {
-                return Err(A::Error::custom("no such field in the format"));
+                let name: String = name.chars().take(LONGEST_NAME).collect();
+                return Err(A::Error::custom(format!("the format has no field {name:?}")));
             };
             *self.field = FIELDS[at];
             if seen & (1 << at) != 0 {

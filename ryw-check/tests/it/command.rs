@@ -86,6 +86,8 @@ fn void_below_each_floor() {
     assert_eq!(code(&["--min-fault", "cut=2", "--fault", "cut=1", "--fault", "cut=1"]), Some(0));
     assert_eq!(code(&["--min-fault", "cut=2", "--fault", "cut=1", "--fault", "kill=5"]), Some(3));
     assert_eq!(code(&["--min-fault", "cut=0"]), Some(0));
+    let most = format!("cut={}", u64::MAX);
+    assert_eq!(code(&["--min-fault", &most, "--fault", &most, "--fault", "cut=1"]), Some(0));
     for bad in ["NaN", "inf", "-1", "many"] {
         assert_eq!(code(&[&format!("--min-rate={bad}")]), Some(2), "{bad}");
         assert_eq!(code(&[&format!("--min-replica-share={bad}")]), Some(2), "{bad}");

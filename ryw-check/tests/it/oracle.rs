@@ -234,6 +234,13 @@ impl<'a> Oracle<'a> {
         lists.any(|r| r.level != "EVENTUAL" && !self.case.list.starts_with(&r.val) && unsignalled(r))
     }
 
+    /// Whether a read shows something lost after its session was told of a loss.
+    fn may_be_back(&self, read: &Op) -> bool {
+        let told =
+            self.case.ops.iter().any(|q| q.s == read.s && q.out == "reset" && q.id != read.id && q.ret <= read.ret);
+        answered(read) && told && read.val.iter().any(|v| self.position(LIST, *v).is_none())
+    }
+
     fn diverged(&self) -> bool {
         let lists = self.case.ops.iter().filter(|r| answered(r) && r.key == LIST);
         lists.into_iter().any(|r| !self.case.list.starts_with(&r.val))
@@ -271,8 +278,11 @@ fn agrees_with_the_definitions() {
             || !case.ops.iter().all(|op| op.out != "reset")
             || expected.iter().any(|(kind, _)| *kind == Kind::Lost)
         {
-            let back = found.iter().any(|violation| violation.kind == Kind::Fork);
-            assert!(back || found.is_empty() == expected.is_empty(), "{expected:?}\n{found:?}\n{text}");
+            // Besides, what a session was told to be lost must not come back.
+            let (forks, others): (Vec<_>, Vec<_>) = found.iter().partition(|violation| violation.kind == Kind::Fork);
+            let back = |id: i64| case.ops.iter().any(|op| op.id == id && oracle.may_be_back(op));
+            assert!(forks.iter().all(|fork| fork.ops.iter().any(|id| back(*id))), "{forks:?}\n{text}");
+            assert!(!forks.is_empty() || others.is_empty() == expected.is_empty(), "{expected:?}\n{found:?}\n{text}");
         } else {
             let found = found.iter().map(|v| (v.kind, *v.ops.last().unwrap())).collect::<BTreeSet<_>>();
             assert_eq!(found, expected, "{text}");

@@ -40,6 +40,10 @@ impl Program {
         self.exited().is_ok_and(|exited| exited.is_none()) && self.process.is_some()
     }
 
+    pub(super) fn log(&self) -> String {
+        self.log.since_start()
+    }
+
     pub(super) fn log_tail(&self) -> String {
         self.log.tail()
     }

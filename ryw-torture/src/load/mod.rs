@@ -146,8 +146,9 @@ impl Load {
     }
 
     /// Asks the service itself for the surviving state of the keys in use last, where nobody can look past it.
-    pub(crate) async fn read_finals(&self) {
-        session::read_finals(&self.shared, &self.groups).await;
+    /// Returns how many keys it did not tell of.
+    pub(crate) async fn read_finals(&self) -> u64 {
+        session::read_finals(&self.shared, &self.groups).await
     }
 
     /// Ends it, and returns when all requests that were under way are over.

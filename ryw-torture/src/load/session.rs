@@ -348,8 +348,9 @@ async fn shadow(shared: &Shared, target: &str, key: &str) {
 }
 
 /// The surviving state, as the primary shows it to a reader at `STRONG`.
-pub(super) async fn read_finals(shared: &Shared, groups: &[Arc<Group>]) {
-    let Some(target) = shared.settings.targets.first() else { return };
+pub(super) async fn read_finals(shared: &Shared, groups: &[Arc<Group>]) -> u64 {
+    let Some(target) = shared.settings.targets.first() else { return 0 };
+    let mut unread = 0;
     for key in groups.iter().flat_map(|group| group.keys.all()) {
         let call = Call {
             method: Method::GET,
@@ -369,8 +370,11 @@ pub(super) async fn read_finals(shared: &Shared, groups: &[Arc<Group>]) {
                 ..Operation::new(Function::Final)
             };
             shared.history.write(line);
+        } else {
+            unread += 1;
         }
     }
+    unread
 }
 
 /// A session without the layer that believes it were protected.

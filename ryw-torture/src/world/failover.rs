@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
-use tokio::{task::block_in_place, time::sleep};
+use tokio::{
+    task::block_in_place,
+    time::{Instant, sleep},
+};
 
 use super::{World, server_error};
 use crate::{error::Error, plan::Failover};
 
+/// For a standby to be as far as it has to be.
+const DEADLINE: Duration = Duration::from_secs(30);
+
 impl World {
     pub(super) async fn fail_over(&mut self, how: Failover) -> Result<(), Error> {
         let old = self.primary.clone();
+        self.received_all_that_is_applied().await?;
         match how {
             Failover::Switchover => {
                 // In order: it sends all it has before it ends.
@@ -44,6 +51,16 @@ impl World {
         block_in_place(|| server.kill()).map_err(server_error)
     }
 
+    /// Waits until standbys have received on the primary's timeline what they have applied. One that has just changed its timeline
+    /// streams the segment again from its beginning, and a PostgreSQL 15 that is promoted meanwhile finds zeros, and dies.
+    async fn received_all_that_is_applied(&self) -> Result<(), Error> {
+        let received = "select pg_last_wal_receive_lsn() >= pg_last_wal_replay_lsn()";
+        for standby in &self.standbys {
+            self.until_true(standby, received, "does not receive what it has applied").await?;
+        }
+        Ok(())
+    }
+
     /// The standby that has received most, as whoever fails over for real would choose: others can follow it.
     fn heir(&self) -> Result<String, Error> {
         let mut received = Vec::new();
@@ -59,16 +76,20 @@ impl World {
     /// Waits until all standbys have applied what the primary has now.
     pub(crate) async fn caught_up(&self) -> Result<(), Error> {
         let end = self.psql(&self.primary, "select pg_current_wal_flush_lsn()")?;
+        let applied = format!("select pg_last_wal_replay_lsn() >= '{end}'");
         for standby in &self.standbys {
-            let applied = format!("select pg_last_wal_replay_lsn() >= '{end}'");
-            let mut tries = 0;
-            while self.psql(standby, &applied)? != "t" {
-                tries += 1;
-                if tries > 600 {
-                    return Err(Error::new(format!("{standby} does not catch up"), format!("with {end}")));
-                }
-                sleep(Duration::from_millis(50)).await;
+            self.until_true(standby, &applied, "does not catch up").await?;
+        }
+        Ok(())
+    }
+
+    async fn until_true(&self, standby: &str, question: &str, failure: &str) -> Result<(), Error> {
+        let deadline = Instant::now() + DEADLINE;
+        while self.psql(standby, question)? != "t" {
+            if Instant::now() > deadline {
+                return Err(Error::new(format!("{standby} {failure}"), question.to_owned()));
             }
+            sleep(Duration::from_millis(50)).await;
         }
         Ok(())
     }

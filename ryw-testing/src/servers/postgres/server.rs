@@ -78,6 +78,12 @@ impl Server {
         self.program.is_running()
     }
 
+    /// All that it has written to its log since it was last started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.program.log()
+    }
+
     /// The last lines of the server's log, at most about 4 KiB; empty if there are none.
     #[must_use]
     pub fn log_tail(&self) -> String {
