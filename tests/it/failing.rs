@@ -62,8 +62,10 @@ impl World {
         self.cluster.server(name).unwrap()
     }
 
+    /// From now on nothing of it answers, as when its machine dies: of a server that is killed only, a connection may answer once more.
     pub(crate) fn kill(&mut self, name: &str) {
-        block_in_place(|| self.cluster.server_mut(name).unwrap().kill()).unwrap();
+        let server = self.cluster.server_mut(name).unwrap();
+        block_in_place(|| server.freeze().and_then(|()| server.kill())).unwrap();
     }
 
     pub(crate) fn restart(&mut self, name: &str) {

@@ -135,12 +135,7 @@ impl<'a> Oracle<'a> {
             if answered(op) && op.key == LIST && self.owed_lost(number) {
                 expected.insert((Kind::Lost, op.id));
             }
-            if !self.case.without_final
-                && op.f == F::Write
-                && op.key == LIST
-                && op.out == "ok"
-                && op.level != "EVENTUAL"
-            {
+            if op.f == F::Write && op.key == LIST && op.out == "ok" && op.level != "EVENTUAL" {
                 let told = self.case.ops.iter().any(|q| q.s == op.s && q.out == "reset" && q.ret >= Some(op.inv));
                 if self.position(LIST, op.v).is_none() && !told {
                     expected.insert((Kind::Lost, op.id));
