@@ -63,6 +63,29 @@ const CASES: &[(&str, &str, &str)] = &[
         "",
     ),
     (
+        "ryw of a later write on another branch",
+        "1 a append k 1 0-1; 2 a append k 2 2-3; 3 d append k 4 2-9 info; 4 a read k 1,4 4-5; 5 e read k 1,2 4-5 reset; \
+         6 x final k 1,2 19-19",
+        "RYW 2 4",
+    ),
+    (
+        "mr kept on another branch that skips one",
+        "1 a append k 1 0-1; 2 b append k 2 0-9; 3 c append k 3 0-9; 4 r read k 1,3 4-5 @MONOTONIC; 5 r read k 1,3 6-7 @MONOTONIC; \
+         6 e read k 1 8-9 reset; 7 x final k 1,2,3 19-19",
+        "",
+    ),
+    (
+        "strong on another branch, after somebody else's read",
+        "1 a append k 1 0-1; 2 b append k 2 2- info; 3 g read k 1,2 3-4; 4 d append k 4 2- info; 5 c read k 1,4 5-6 @STRONG; \
+         6 e read k 1 7-8 reset; 7 x final k 1,2 19-19",
+        "STALE 3 5",
+    ),
+    (
+        "told of what another branch lacks, without a final list",
+        "1 a append k 1 0-1; 2 a append k 2 2-3; 3 a read k 1,2 4-5; 4 d append k 4 4-5; 5 a read k 1 6-7 reset; 6 a read k 1,4 8-9",
+        "",
+    ),
+    (
         "mw without a final list",
         "1 a append k 1 0-1; 2 a append j 2 2-3; 3 b read j 2 4-5 @SESSION; 4 b read k [] 6-7 @SESSION",
         "MW 1 2 3 4",
