@@ -2,19 +2,19 @@
 
 use std::{error::Error, fs, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use ryw_bench::{
     client, end_to_end, machine, offload, overhead, positions, readme, redis,
     report::{Section, goals, markdown},
     store,
 };
-use ryw_costs::counts;
+use ryw_costs::counts::Again;
 
 /// Measures tower-ryw beside what it is compared with.
 #[derive(Debug, Parser)]
 struct Options {
     #[command(subcommand)]
-    command: Option<Command>,
+    again: Option<Again>,
     /// Less of everything: under two minutes.
     #[arg(long)]
     quick: bool,
@@ -27,16 +27,6 @@ struct Options {
     /// Only these of overhead, store, offload, end_to_end, redis, positions and client; the page has no others then.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// What valgrind runs.
-    #[command(hide = true)]
-    Watched {
-        /// One case only.
-        case: Option<String>,
-    },
 }
 
 type Run = fn(bool) -> Result<Section, Box<dyn Error>>;
@@ -53,8 +43,8 @@ const SECTIONS: [(&str, Run); 7] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
-    match &options.command {
-        Some(Command::Watched { case }) => counts::watched(case.as_deref()),
+    match &options.again {
+        Some(again) => again.run(),
         None => measure(&options),
     }
 }

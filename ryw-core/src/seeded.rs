@@ -180,6 +180,13 @@ mod switch {
         WALL_CLOCK.get().and_then(|clock| clock())
     }
 
+    /// A time as a clock has it that is so many seconds ahead; 1970 is the earliest.
+    #[must_use]
+    pub const fn ahead(time: Duration, seconds: i64) -> Duration {
+        let by = Duration::from_secs(seconds.unsigned_abs());
+        if seconds < 0 { time.saturating_sub(by) } else { time.saturating_add(by) }
+    }
+
     /// Takes the wall clock from here, wherever it answers. The first one that is set stays.
     pub fn set_wall_clock(clock: fn() -> Option<Duration>) {
         let _ = WALL_CLOCK.set(clock);

@@ -7,6 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -59,8 +60,27 @@ fn warm(bench: &mut dyn Bench) {
     bench.run();
 }
 
+/// What a program that [counts](instructions) is started once more for.
+#[derive(Debug, Subcommand)]
+pub enum Again {
+    /// What valgrind runs.
+    #[command(hide = true)]
+    Watched {
+        /// One case only.
+        case: Option<String>,
+    },
+}
+
+impl Again {
+    /// Does it.
+    pub fn run(&self) -> Result<(), Box<dyn Error>> {
+        let Self::Watched { case } = self;
+        watched(case.as_deref())
+    }
+}
+
 /// What callgrind watches: each case with its layer and without, in the order of the table.
-pub fn watched(only: Option<&str>) -> Result<(), Box<dyn Error>> {
+fn watched(only: Option<&str>) -> Result<(), Box<dyn Error>> {
     let mut cases = Cases::new()?;
     let _entered = cases.runtime.enter();
     for case in &mut cases.all {
@@ -81,7 +101,7 @@ pub fn has_valgrind() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-/// Adds the instructions: runs this very program once more, under callgrind.
+/// Adds the instructions: runs this very program once more, under callgrind, which has to understand [`Again`].
 pub fn instructions(all: &mut All) -> Result<(), Box<dyn Error>> {
     let directory = std::env::temp_dir().join(format!("ryw-costs-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;

@@ -2,33 +2,26 @@
 
 use std::{error::Error, process::ExitCode};
 
-use clap::{Parser, Subcommand};
-use ryw_costs::{baseline, counts};
+use clap::Parser;
+use ryw_costs::{
+    baseline,
+    counts::{self, Again},
+};
 
 /// Compares allocations and instructions of requests with what was committed.
 #[derive(Debug, Parser)]
 struct Options {
     #[command(subcommand)]
-    command: Option<Command>,
+    again: Option<Again>,
     /// Commits to what they are now.
     #[arg(long)]
     update: bool,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// What valgrind runs.
-    #[command(hide = true)]
-    Watched {
-        /// One case only.
-        case: Option<String>,
-    },
-}
-
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let options = Options::parse();
-    if let Some(Command::Watched { case }) = &options.command {
-        counts::watched(case.as_deref())?;
+    if let Some(again) = &options.again {
+        again.run()?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut now = counts::allocations()?;

@@ -4,6 +4,7 @@ use std::{cell::Cell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use parking_lot::Mutex;
+use ryw_core::seeded;
 
 use crate::{database::Cluster, history::Histories};
 
@@ -111,21 +112,10 @@ thread_local! {
 
 /// Calls `build` with the wall clock of a service.
 pub(crate) fn at_wall_clock<R>(skew: i64, build: impl FnOnce() -> R) -> R {
-    ryw_core::seeded::set_wall_clock(|| WALL_CLOCK.get());
-    let epoch = Duration::from_secs(1_800_000_000).saturating_add_signed(skew);
-    WALL_CLOCK.set(Some(epoch + now()));
+    seeded::set_wall_clock(|| WALL_CLOCK.get());
+    let now = Duration::from_secs(1_800_000_000) + now();
+    WALL_CLOCK.set(Some(seeded::ahead(now, skew)));
     let built = build();
     WALL_CLOCK.set(None);
     built
-}
-
-trait Signed {
-    fn saturating_add_signed(self, seconds: i64) -> Self;
-}
-
-impl Signed for Duration {
-    fn saturating_add_signed(self, seconds: i64) -> Self {
-        let by = Self::from_secs(seconds.unsigned_abs());
-        if seconds < 0 { self.saturating_sub(by) } else { self + by }
-    }
 }

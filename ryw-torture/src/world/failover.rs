@@ -55,10 +55,7 @@ impl World {
     /// streams the segment again from its beginning, and a PostgreSQL 15 that is promoted meanwhile finds zeros, and dies.
     async fn received_all_that_is_applied(&self) -> Result<(), Error> {
         let received = "select pg_last_wal_receive_lsn() >= pg_last_wal_replay_lsn()";
-        for standby in &self.standbys {
-            self.until_true(standby, received, "does not receive what it has applied").await?;
-        }
-        Ok(())
+        self.until_all_say(received, "does not receive what it has applied").await
     }
 
     /// The standby that has received most, as whoever fails over for real would choose: others can follow it.
@@ -77,19 +74,19 @@ impl World {
     pub(crate) async fn caught_up(&self) -> Result<(), Error> {
         let end = self.psql(&self.primary, "select pg_current_wal_flush_lsn()")?;
         let applied = format!("select pg_last_wal_replay_lsn() >= '{end}'");
-        for standby in &self.standbys {
-            self.until_true(standby, &applied, "does not catch up").await?;
-        }
-        Ok(())
+        self.until_all_say(&applied, "does not catch up").await
     }
 
-    async fn until_true(&self, standby: &str, question: &str, failure: &str) -> Result<(), Error> {
-        let deadline = Instant::now() + DEADLINE;
-        while self.psql(standby, question)? != "t" {
-            if Instant::now() > deadline {
-                return Err(Error::new(format!("{standby} {failure}"), question.to_owned()));
+    /// Waits until each standby answers with yes.
+    async fn until_all_say(&self, question: &str, failure: &str) -> Result<(), Error> {
+        for standby in &self.standbys {
+            let deadline = Instant::now() + DEADLINE;
+            while self.psql(standby, question)? != "t" {
+                if Instant::now() > deadline {
+                    return Err(Error::new(format!("{standby} {failure}"), question.to_owned()));
+                }
+                sleep(Duration::from_millis(50)).await;
             }
-            sleep(Duration::from_millis(50)).await;
         }
         Ok(())
     }
